@@ -1,0 +1,1 @@
+"""Unused by our own upgrade (db/migrate.py); Alembic asks that it exist."""
