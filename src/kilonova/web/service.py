@@ -1,0 +1,53 @@
+"""A service as one value: its routes, policy, manners. `web/router.py` serves it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kilonova.web.call import Context, Route, Version
+from kilonova.web.policy import Rule
+
+
+@dataclass(frozen=True)
+class Microversions:
+    """`type` as in `OpenStack-API-Version: compute 2.90`; `legacy_header` is Nova's older form."""
+
+    type: str
+    minimum: Version
+    maximum: Version
+    default: Version
+    legacy_header: str | None = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """`prefix` is where it is mounted (`compute`); keys of `routes` are `"METHOD /path/{name}"` below it.
+
+    `fault(status, error_type, message, code, request_id)` gives the body of an error in this service's form.
+    `legacy`: an older version's name → the one that serves it, without microversions and forgiving unknown keys.
+    `exact_paths`: below a version's root a slash at the end is an empty name, which nothing has.
+    `any_scope`: tokens of a domain or of the system are served too; else they get 403 (oslo.policy: enforce_scope).
+    """
+
+    prefix: str
+    routes: Mapping[str, Route]
+    policy: Mapping[str, Rule]
+    fault: Callable[["Fault"], Any]
+    microversions: Microversions | None = None
+    context_hook: Callable[[Context], Context] | None = None
+    legacy: Mapping[str, str] = field(default_factory=dict)
+    exact_paths: bool = False
+    any_scope: bool = False
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An error on its way to a client."""
+
+    status: int
+    message: str
+    type: str
+    code: str | None
+    request_id: str
+    version: Version = (0, 0)
+    headers: dict[str, str] = field(default_factory=dict)
