@@ -1,0 +1,196 @@
+"""JSON schemas of request bodies (Keystone's keystone/*/schema.py). Unknown attributes are kept, as Keystone keeps them."""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+ID: Schema = {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[a-zA-Z0-9-]+$"}
+TEXT: Schema = {"type": ["string", "null"]}
+FLAG: Schema = {"type": "boolean"}
+TAG: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^,/]*$"}
+TAGS: Schema = {"type": "array", "items": TAG, "maxItems": 80, "uniqueItems": True}
+_SWITCH: Schema = {"type": ["boolean", "null"]}
+OPTIONS: Schema = {"type": "object", "properties": {"immutable": _SWITCH}, "additionalProperties": False}
+_MFA_RULE: Schema = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
+USER_OPTIONS: Schema = {
+    "type": "object",
+    "properties": {
+        "ignore_change_password_upon_first_use": _SWITCH,
+        "ignore_password_expiry": _SWITCH,
+        "ignore_lockout_failure_attempts": _SWITCH,
+        "lock_password": _SWITCH,
+        "ignore_user_inactivity": _SWITCH,
+        "multi_factor_auth_enabled": _SWITCH,
+        "multi_factor_auth_rules": {"type": ["array", "null"], "items": _MFA_RULE, "uniqueItems": True},
+    },
+    "additionalProperties": False,
+}
+
+
+def name(length: int) -> Schema:
+    return {"type": "string", "minLength": 1, "maxLength": length, "pattern": r"\S"}
+
+
+def optional(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def wrapped(key: str, properties: Schema, required: tuple[str, ...] = (), least: int = 0) -> Schema:
+    inner = {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "minProperties": least,
+        "additionalProperties": True,
+    }
+    return {"type": "object", "properties": {key: inner}, "required": [key]}
+
+
+def pair(key: str, properties: Schema, required: tuple[str, ...]) -> tuple[Schema, Schema]:
+    """The schemas to create and to update one kind of resource."""
+    return wrapped(key, properties, required), wrapped(key, properties, least=1)
+
+
+_PROJECT: Schema = {
+    "name": name(64),
+    "domain_id": optional(ID),
+    "parent_id": optional(ID),
+    "description": TEXT,
+    "enabled": FLAG,
+    "is_domain": FLAG,
+    "tags": TAGS,
+    "options": OPTIONS,
+}
+PROJECT_CREATE, PROJECT_UPDATE = pair("project", _PROJECT, ("name",))
+DOMAIN_CREATE, DOMAIN_UPDATE = pair(
+    "domain",
+    {
+        "name": name(64),
+        "description": TEXT,
+        "enabled": FLAG,
+        "tags": TAGS,
+        "options": OPTIONS,
+        "explicit_domain_id": ID,
+    },
+    ("name",),
+)
+TAGS_UPDATE: Schema = {
+    "type": "object",
+    "properties": {"tags": TAGS},
+    "required": ["tags"],
+    "additionalProperties": False,
+}
+_FEDERATED: Schema = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"idp_id": {"type": "string"}, "protocols": {"type": "array", "minItems": 1}},
+        "required": ["idp_id", "protocols"],
+    },
+}
+USER_CREATE, USER_UPDATE = pair(
+    "user",
+    {
+        "name": name(255),
+        "domain_id": ID,
+        "default_project_id": optional(ID),
+        "password": TEXT,
+        "description": TEXT,
+        "enabled": FLAG,
+        "options": USER_OPTIONS,
+        "federated": _FEDERATED,
+    },
+    ("name",),
+)
+PASSWORD = wrapped(
+    "user", {"original_password": {"type": "string"}, "password": {"type": "string"}}, ("original_password", "password")
+)
+GROUP_CREATE, GROUP_UPDATE = pair("group", {"name": name(64), "domain_id": ID, "description": TEXT}, ("name",))
+ROLE_CREATE, ROLE_UPDATE = pair(
+    "role", {"name": name(255), "domain_id": optional(ID), "description": TEXT, "options": OPTIONS}, ("name",)
+)
+_REGION_ID: Schema = {"type": "string", "maxLength": 255}
+REGION_CREATE, REGION_UPDATE = pair(
+    "region", {"id": optional(_REGION_ID), "description": TEXT, "parent_region_id": optional(_REGION_ID)}, ()
+)
+REGION_UPDATE = wrapped("region", REGION_UPDATE["properties"]["region"]["properties"])
+SERVICE_CREATE, SERVICE_UPDATE = pair(
+    "service", {"type": name(255), "name": TEXT, "description": TEXT, "enabled": FLAG}, ("type",)
+)
+ENDPOINT_CREATE, ENDPOINT_UPDATE = pair(
+    "endpoint",
+    {
+        "service_id": ID,
+        "interface": {"enum": ["admin", "internal", "public"]},
+        "url": {"type": "string", "minLength": 1, "maxLength": 2000, "pattern": "^[a-zA-Z0-9+.-]+:.+"},
+        "region_id": optional(_REGION_ID),
+        "region": optional(_REGION_ID),
+        "enabled": FLAG,
+        "name": TEXT,
+        "description": TEXT,
+    },
+    ("service_id", "interface", "url"),
+)
+CREDENTIAL_CREATE, CREDENTIAL_UPDATE = pair(
+    "credential",
+    {"blob": {"type": "string"}, "type": name(255), "user_id": ID, "project_id": optional(ID)},
+    ("blob", "type"),
+)
+EC2_CREATE: Schema = {"type": "object", "properties": {"tenant_id": ID}, "required": ["tenant_id"]}
+POLICY_CREATE, POLICY_UPDATE = pair(
+    "policy", {"blob": {"type": ["string", "object"]}, "type": name(255)}, ("blob", "type")
+)
+
+_DOMAIN: Schema = {"type": "object", "properties": {"id": {"type": "string"}, "name": {"type": "string"}}}
+_SCOPE_OBJECT: Schema = {
+    "type": "object",
+    "properties": {
+        "project": {
+            "type": "object",
+            "properties": {"id": {"type": "string"}, "name": {"type": "string"}, "domain": _DOMAIN},
+        },
+        "domain": _DOMAIN,
+        "system": {"type": "object", "properties": {"all": {"type": "boolean"}}},
+        "OS-TRUST:trust": {"type": "object", "properties": {"id": {"type": "string"}}},
+        "unscoped": {"type": "object"},
+    },
+}
+AUTH: Schema = {
+    "type": "object",
+    "required": ["auth"],
+    "properties": {
+        "auth": {
+            "type": "object",
+            "required": ["identity"],
+            "properties": {
+                "identity": {
+                    "type": "object",
+                    "required": ["methods"],
+                    "properties": {
+                        "methods": {"type": "array", "items": {"type": "string"}},
+                        "password": {
+                            "type": "object",
+                            "properties": {
+                                "user": {
+                                    "type": "object",
+                                    "properties": {
+                                        "id": {"type": "string"},
+                                        "name": {"type": "string"},
+                                        "password": {"type": "string"},
+                                        "domain": _DOMAIN,
+                                    },
+                                }
+                            },
+                        },
+                        "token": {
+                            "type": "object",
+                            "properties": {"id": {"type": "string"}},
+                            "required": ["id"],
+                        },
+                    },
+                },
+                "scope": {"anyOf": [_SCOPE_OBJECT, {"const": "unscoped"}]},
+            },
+        }
+    },
+}
