@@ -1,0 +1,88 @@
+"""Images that hosts deliver: a row that waits for its bytes (a server's snapshot, a backup, a volume's upload).
+
+Nova: `create_image` in `nova/compute/utils.py`, `_rotate_backups` in `nova/compute/manager.py`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from kilonova.db.engine import Database, Tx
+from kilonova.image import images
+from kilonova.image.store import FileStore, pieces
+from kilonova.image.tables import IMAGES, MEMBERS
+from kilonova.model.errors import APIError, HostError
+from kilonova.model.ids import now
+from kilonova.web.call import Context
+
+
+def reserve(
+    tx: Tx, context: Context, values: Mapping[str, Any], properties: Mapping[str, str], reader: str = ""
+) -> str:
+    """A queued image that a host will fill; its id. `reader`: a project that may see it besides its owner's."""
+    image_id: str = images.create(tx, context, values, properties)["id"]
+    if reader:
+        when = now()
+        member = {"image_id": image_id, "member_id": reader, "status": "accepted"}
+        tx.execute(MEMBERS.insert().values(**member, created_at=when, updated_at=when))
+    return image_id
+
+
+def accept(database: Database, store: FileStore, image_id: str, source: Path, disk_format: str) -> None:
+    """The file's bytes become the image's, and it is active: queued → saving → active. Done once, again is nothing.
+
+    HostError when the image is gone (its user has deleted it), or its bytes are refused.
+    """
+
+    def begin(tx: Tx) -> bool:
+        row = tx.first(sa.select(IMAGES).where(IMAGES.c.id == image_id))
+        if row is None or row["status"] not in ("queued", "saving", "active"):
+            raise HostError(f"Image {image_id} was deleted while its data was on the way.")
+        images.move(tx, image_id, "queued", "saving", disk_format=disk_format, container_format="bare")
+        return bool(row["status"] != "active")
+
+    if not database.write(begin):
+        return
+    try:
+        data = store.write(image_id, pieces(source), disk_format)
+        database.write(lambda tx: images.end_data(tx, image_id, "saving", data))
+    except images.Gone as error:
+        store.delete(image_id)
+        raise HostError(error.message) from error
+    except APIError as error:
+        raise HostError(f"Image {image_id}: {error.message}") from error
+    except OSError as error:
+        raise HostError(f"Image {image_id} cannot be kept: {error.strerror}.") from error
+
+
+def withdraw(database: Database, store: FileStore, image_id: str) -> None:
+    """The image goes, whether its bytes came or not. Nothing when there is none."""
+    database.write(lambda tx: forget(tx, image_id))
+    store.delete(image_id)
+
+
+def forget(tx: Tx, image_id: str) -> None:
+    """The row alone: whoever still brings its bytes finds it gone, and removes them."""
+    tx.execute(MEMBERS.delete().where(MEMBERS.c.image_id == image_id))
+    tx.execute(IMAGES.delete().where(IMAGES.c.id == image_id))
+
+
+def rotate(database: Database, store: FileStore, image_id: str, keep: int) -> list[str]:
+    """Of the backups of the same server, type and owner as this one, remove all but the `keep` newest; their ids.
+
+    A protected one stays. Nothing when this one is gone.
+    """
+    newest = database.read(lambda tx: tx.first(sa.select(IMAGES).where(IMAGES.c.id == image_id)))
+    if newest is None:
+        return []
+    same = {name: newest["properties"][name] for name in ("image_type", "backup_type", "instance_uuid")}
+    about = sa.type_coerce(IMAGES.c.properties, sa.Text).contains(same["instance_uuid"], autoescape=True)
+    mine = (IMAGES.c.owner == newest["owner"]) & (IMAGES.c.status == "active") & about
+    query = sa.select(IMAGES).where(mine).order_by(IMAGES.c.created_at.desc(), IMAGES.c.id)
+    backups = [row for row in database.read(lambda tx: tx.all(query)) if same.items() <= row["properties"].items()]
+    excess = [row["id"] for row in backups[keep:] if not row["protected"]]
+    for each in excess:
+        withdraw(database, store, each)
+    return excess

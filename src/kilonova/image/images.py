@@ -1,0 +1,252 @@
+"""Images: the rows, who may see and change them. Their bytes are store.py's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from kilonova.db.dialect import insert_new
+from kilonova.db.engine import Database, Tx
+from kilonova.image.store import Data, FileStore
+from kilonova.image.tables import IMAGES, MEMBERS
+from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, NotFound
+from kilonova.model.ids import new_id, now
+from kilonova.model.specs import ImageSpec
+from kilonova.web.call import Context
+
+Row = sa.RowMapping
+AMAZON = {"aki", "ari", "ami"}
+
+
+class Gone(APIError):
+    """The image was deleted while its bytes came in."""
+
+    status = 410
+
+
+def visible(context: Context) -> sa.ColumnElement[bool]:
+    """Which images this caller may see at all."""
+    if context.is_admin:
+        return sa.true()
+    mine = sa.select(MEMBERS.c.image_id).where(MEMBERS.c.member_id == context.project_id)
+    return (
+        IMAGES.c.visibility.in_(("public", "community"))
+        | (IMAGES.c.owner == context.project_id)
+        | ((IMAGES.c.visibility == "shared") & IMAGES.c.id.in_(mine))
+    )
+
+
+def get(tx: Tx, context: Context, image_id: str) -> Row:
+    row = tx.first(sa.select(IMAGES).where(IMAGES.c.id == image_id, visible(context)))
+    if row is None:
+        raise NotFound(f"No image found with ID {image_id}")
+    return row
+
+
+def is_owner(context: Context, row: Row) -> bool:
+    """The owner's members, and admins, may change an image."""
+    return context.is_admin or (
+        "member" in context.roles and bool(context.project_id) and row["owner"] == context.project_id
+    )
+
+
+def get_own(tx: Tx, context: Context, image_id: str, doing: str) -> Row:
+    """As `get`; Forbidden when it is another's."""
+    row = get(tx, context, image_id)
+    if not is_owner(context, row):
+        raise Forbidden(f"You are not permitted to {doing} this image.")
+    return row
+
+
+def create(tx: Tx, context: Context, values: Mapping[str, Any], properties: Mapping[str, str]) -> Row:
+    """A queued image without data. `values` are Glance's own attributes, checked for shape already."""
+    owner = values.get("owner", context.project_id)
+    if owner != context.project_id and not context.is_admin:
+        raise Forbidden(f"You are not permitted to create images owned by '{owner}'.")
+    check_formats(values.get("disk_format"), values.get("container_format"))
+    check_visibility(context, values.get("visibility", "shared"))
+    row = _new_row(values.get("id") or new_id(), {**values, "owner": owner}, properties)
+    if not insert_new(tx.connection, IMAGES, row):
+        raise Conflict(f"Image ID {row['id']} already exists!")
+    return get(tx, context, row["id"])
+
+
+def _new_row(image_id: str, values: Mapping[str, Any], properties: Mapping[str, str]) -> dict[str, Any]:
+    when = now()
+    return {
+        "id": image_id.lower(),
+        "name": values.get("name"),
+        "status": "queued",
+        "visibility": values.get("visibility", "shared"),
+        "owner": values.get("owner"),
+        "protected": values.get("protected", False),
+        "os_hidden": values.get("os_hidden", False),
+        "container_format": values.get("container_format"),
+        "disk_format": values.get("disk_format"),
+        "min_disk": values.get("min_disk", 0),
+        "min_ram": values.get("min_ram", 0),
+        "properties": dict(properties),
+        "tags": sorted(set(values.get("tags", ()))),
+        "created_at": when,
+        "updated_at": when,
+    }
+
+
+def check_formats(disk_format: str | None, container_format: str | None) -> None:
+    if disk_format in AMAZON and container_format is None:
+        container_format = disk_format
+    if container_format in AMAZON and disk_format is None:
+        disk_format = container_format
+    if (disk_format in AMAZON or container_format in AMAZON) and disk_format != container_format:
+        raise BadRequest(
+            "Invalid mix of disk and container formats. When setting a disk or container format to one of 'aki', "
+            "'ari', or 'ami', the container and disk formats must match."
+        )
+
+
+def check_visibility(context: Context, wanted: str) -> None:
+    if wanted == "public" and not context.is_admin:
+        raise Forbidden("You are not authorized to complete publicize_image action.")
+
+
+def save(tx: Tx, image_id: str, values: Mapping[str, Any]) -> None:
+    tx.execute(IMAGES.update().where(IMAGES.c.id == image_id).values(**values, updated_at=now()))
+
+
+def move(tx: Tx, image_id: str, source: str, target: str, **values: Any) -> bool:
+    """Take the image from one status to another; whether it was in the first."""
+    moved = tx.execute(
+        IMAGES.update()
+        .where(IMAGES.c.id == image_id, IMAGES.c.status == source)
+        .values(status=target, updated_at=now(), **values)
+    )
+    return moved.rowcount == 1
+
+
+def delete(tx: Tx, context: Context, store: FileStore, image_id: str) -> None:
+    """The row now, the bytes once that is committed."""
+    row = get_own(tx, context, image_id, "delete")
+    if row["protected"]:
+        raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
+    tx.execute(MEMBERS.delete().where(MEMBERS.c.image_id == row["id"]))
+    tx.execute(IMAGES.delete().where(IMAGES.c.id == row["id"]))
+    tx.after_commit(lambda: store.delete(row["id"]))
+
+
+# Bytes
+
+
+def ready_for_data(row: Row, target: str) -> None:
+    """Whether bytes may come in: Conflict when there are some, BadRequest when a format is missing."""
+    if row["status"] != "queued":
+        raise Conflict(f"Image status transition from {row['status']} to {target} is not allowed")
+    missing = [name for name in ("disk_format", "container_format") if not row[name]]
+    if missing:
+        word = "Property" if len(missing) == 1 else "Properties"
+        raise BadRequest(f"{word} {', '.join(missing)} must be set prior to saving data.")
+
+
+def begin_data(tx: Tx, context: Context, image_id: str, target: str) -> Row:
+    """Mark that bytes come in (`saving`, `uploading` or `importing`); the image as it was."""
+    row = get_own(tx, context, image_id, "upload data for")
+    ready_for_data(row, target)
+    if not move(tx, row["id"], "queued", target):
+        raise Conflict(f"Image status transition from {row['status']} to {target} is not allowed")
+    return row
+
+
+def end_data(tx: Tx, image_id: str, source: str, data: Data) -> None:
+    """The bytes are in the store. Gone when the image was deleted meanwhile."""
+    if not move(tx, image_id, source, "active", **data.columns):
+        raise Gone(
+            f"Image {image_id} could not be found after upload. The image may have been deleted during the upload, "
+            "cleaning up the chunks uploaded."
+        )
+
+
+def give_up_data(tx: Tx, image_id: str, source: str) -> None:
+    """Back to `queued`, without a size: the upload may be tried again."""
+    move(tx, image_id, source, "queued", size=None, virtual_size=None)
+
+
+def sweep(database: Database, store: FileStore) -> list[str]:
+    """At start: uploads that died with their process are queued again, and files that no image owns are removed."""
+
+    def recover(tx: Tx) -> set[str]:
+        for status in ("saving", "importing"):
+            tx.execute(IMAGES.update().where(IMAGES.c.status == status).values(status="queued", size=None))
+        held = IMAGES.c.status.in_(("active", "deactivated", "uploading"))
+        return set(tx.execute(sa.select(IMAGES.c.id).where(held)).scalars())
+
+    return store.sweep(database.write(recover))
+
+
+# For the other rooms
+
+
+def image_spec(tx: Tx, image_id: str) -> ImageSpec:
+    """What a host must know of the image. NotFound when it is gone."""
+    row = tx.first(sa.select(IMAGES).where(IMAGES.c.id == image_id))
+    if row is None:
+        raise NotFound(f"No image found with ID {image_id}")
+    properties = {key: str(value) for key, value in row["properties"].items()}
+    return ImageSpec(
+        id=row["id"],
+        name=row["name"] or "",
+        disk_format=row["disk_format"] or "raw",
+        size=row["size"] or 0,
+        checksum=row["checksum"],
+        min_disk_gb=row["min_disk"],
+        kernel_id=properties.get("kernel_id") or None,
+        ramdisk_id=properties.get("ramdisk_id") or None,
+        properties=properties,
+    )
+
+
+def register_file(
+    tx: Tx,
+    store: FileStore,
+    *,
+    name: str,
+    path: Path,
+    disk_format: str,
+    visibility: str = "public",
+    id: str | None = None,
+    owner: str | None = None,
+    container_format: str = "bare",
+    min_disk: int = 0,
+    min_ram: int = 0,
+    data: Data | None = None,
+    properties: Mapping[str, str] | None = None,
+) -> Row:
+    """An active image of a file of this machine (seeding; a snapshot's upload). An active one of this id is left alone.
+
+    `data`: from `store.adopt(id, path, disk_format)`, done before the transaction; without it the file is copied here,
+    which a replay of the transaction does again to the same end.
+    """
+    image_id = id or new_id()
+    present = tx.first(sa.select(IMAGES).where(IMAGES.c.id == image_id))
+    if present is not None and present["status"] == "active":
+        return present
+    data = data or store.adopt(image_id, path, disk_format)
+    values = {
+        "name": name, "visibility": visibility, "owner": owner, "disk_format": disk_format,
+        "container_format": container_format, "min_disk": min_disk, "min_ram": min_ram,
+    }  # fmt: skip
+    row = {**_new_row(image_id, values, properties or {}), "status": "active", **data.columns}
+    if present is None:
+        insert_new(tx.connection, IMAGES, row)
+    else:
+        tx.execute(IMAGES.update().where(IMAGES.c.id == image_id).values(**row))
+    made = tx.first(sa.select(IMAGES).where(IMAGES.c.id == image_id))
+    assert made is not None
+    return made
+
+
+def register(database: Database, store: FileStore, *, id: str, path: Path, disk_format: str, **more: Any) -> Row:
+    """`register_file` with its copying outside the transaction; `more` are its other words (name, visibility …)."""
+    data = store.adopt(id, path, disk_format)
+    return database.write(
+        lambda tx: register_file(tx, store, id=id, path=path, disk_format=disk_format, data=data, **more)
+    )

@@ -1,0 +1,145 @@
+"""Bytes over HTTP: upload, stage and import, download. Each opens its own short transactions round the long I/O."""
+
+import re
+from collections.abc import Callable
+
+from kilonova.db.engine import Tx
+from kilonova.image import images
+from kilonova.image.store import Data, FileStore
+from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, UnsupportedMediaType
+from kilonova.web.call import Call, Reply
+from kilonova.web.validate import whole
+
+
+class RangeNotSatisfiable(APIError):
+    status = 416
+
+
+def store_of(call: Call) -> FileStore:
+    store: FileStore = call.services.images
+    return store
+
+
+def _expected_size(call: Call) -> int | None:
+    """What the client said it would send, where it said so."""
+    text = call.headers.get("x-openstack-image-size") or call.headers.get("content-length")
+    if text is None:
+        return None
+    size = whole(text)
+    if size is None:
+        raise BadRequest("Invalid or missing image size in request headers.")
+    return size
+
+
+def _binary(call: Call) -> None:
+    kind = call.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/octet-stream":
+        raise UnsupportedMediaType(f"Invalid content type {kind}; image data is application/octet-stream.")
+
+
+def _take(call: Call, image_id: str, status: str, work: Callable[[], Data]) -> None:
+    """Run `work` while the image is in `status`; then it is active, or whatever happened it is queued again."""
+    store = store_of(call)
+    try:
+        data = work()
+    except BaseException:
+        call.database.write(lambda tx: images.give_up_data(tx, image_id, status))
+        raise
+    try:
+        call.database.write(lambda tx: images.end_data(tx, image_id, status, data))
+    except BaseException:
+        store.path(image_id).unlink(missing_ok=True)
+        call.database.write(lambda tx: images.give_up_data(tx, image_id, status))
+        raise
+
+
+def upload(call: Call) -> None:
+    _binary(call)
+    size = _expected_size(call)
+    asked = call.headers.get("x-image-meta-store")
+    if asked not in (None, store_of(call).id):
+        raise BadRequest(f"Store for identifier {asked} not found")
+    row = call.database.write(lambda tx: images.begin_data(tx, call.context, call.params["image_id"], "saving"))
+    formats = row["disk_format"], row["container_format"]
+    _take(call, row["id"], "saving", lambda: store_of(call).write(row["id"], call.stream, *formats, size))
+
+
+def stage(call: Call) -> None:
+    _binary(call)
+    size = _expected_size(call)
+    row = call.database.write(lambda tx: images.begin_data(tx, call.context, call.params["image_id"], "uploading"))
+    image_id = row["id"]
+    try:
+        staged = store_of(call).stage(image_id, call.stream)
+        if size is not None and staged != size:
+            raise BadRequest(f"Expected {size} bytes of image data but received {staged}.")
+    except BaseException:
+        store_of(call).staged(image_id).unlink(missing_ok=True)
+        call.database.write(lambda tx: images.give_up_data(tx, image_id, "uploading"))
+        raise
+    call.database.write(lambda tx: images.save(tx, image_id, {"size": staged}))
+
+
+def import_image(call: Call) -> None:
+    """`glance-direct`: what was staged becomes the image. A refused format leaves it `queued`, as Glance's task does."""
+    method = call.body.get("method") if isinstance(call.body, dict) else None
+    if not isinstance(method, dict):
+        raise BadRequest("Import request requires a 'method' field.")
+    if "name" not in method:
+        raise BadRequest("Import request requires a 'name' field.")
+    if method["name"] != "glance-direct":
+        raise BadRequest(f"Unknown import method name '{method['name']}'.")
+    stores = call.body.get("stores", [store_of(call).id])
+    if not isinstance(stores, list) or any(name != store_of(call).id for name in stores):
+        raise Conflict("One of the stores of this request is not there; GET /v2/info/stores lists them.")
+
+    def begin(tx: Tx) -> images.Row:
+        row = images.get_own(tx, call.context, call.params["image_id"], "import data for")
+        if row["status"] == "active":
+            raise Conflict("Image with status active cannot be target for import")
+        if row["status"] != "uploading":
+            raise Conflict("Image needs to be staged before 'glance-direct' method can be used")
+        images.move(tx, row["id"], "uploading", "importing")
+        return row
+
+    row = call.database.write(begin)
+    store, formats = store_of(call), (row["disk_format"], row["container_format"])
+    try:
+        _take(call, row["id"], "importing", lambda: store.import_staged(row["id"], *formats))
+    except UnsupportedMediaType:
+        store.staged(row["id"]).unlink(missing_ok=True)
+
+
+def download(call: Call) -> Reply:
+    row = call.database.read(lambda tx: images.get(tx, call.context, call.params["image_id"]))
+    if row["status"] == "deactivated" and not call.context.is_admin:
+        raise Forbidden("The requested image has been deactivated. Image data download is forbidden.")
+    if row["status"] not in ("active", "deactivated"):
+        return Reply(status=204)
+    size = int(row["size"])
+    headers = {"Content-Type": "application/octet-stream", "Content-MD5": row["checksum"], "Accept-Ranges": "bytes"}
+    part = _range(call.headers.get("range"), size)
+    start, length = part or (0, size)
+    headers["Content-Length"] = str(length)
+    if part:
+        headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
+    if call.method == "HEAD":
+        return Reply(b"", headers=headers)
+    return Reply(store_of(call).read(row["id"], start, length), 206 if part else 200, headers)
+
+
+def _range(text: str | None, size: int) -> tuple[int, int] | None:
+    """(start, length) of `bytes=a-b`, `bytes=a-` or `bytes=-n`; None where the whole is wanted."""
+    if not text:
+        return None
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", text.strip(), re.ASCII)
+    if not match or not any(match.groups()):
+        raise RangeNotSatisfiable(f"The Range {text!r} is not understood; give one as bytes=0-1023.")
+    first, last = (whole(group) for group in match.groups())
+    if first is None:
+        start, end = max(size - (last or 0), 0), size - 1
+    else:
+        start, end = first, size - 1 if last is None else min(last, size - 1)
+    if start >= size or end < start:
+        raise RangeNotSatisfiable(f"The Range {text!r} lies outside the {size} bytes of the image.")
+    return start, end - start + 1
