@@ -1,0 +1,147 @@
+"""POST /servers refuses at once what Nova's API refuses, in Nova's words, and leaves nothing behind."""
+
+import base64
+from typing import Any
+
+import pytest
+from compute_client import ADMIN, DEMO, DEMO_PROJECT, OTHER, Nova, messages
+
+from kilonova.db.engine import Database
+
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+def nova(database: Database) -> Nova:
+    return Nova(database)
+
+
+def refused(nova: Nova, status: int, message: str, token: str = DEMO, version: str = "2.96", **values: Any) -> None:
+    response = nova.create(token, version, **values)
+    assert response.status_code == status, response.text
+    assert message in messages(response)
+    assert nova.get("/servers", token).json() == {"servers": []}
+    assert nova.shared.flows.started == []
+
+
+def test_images(nova: Nova) -> None:
+    refused(nova, 400, "Can not find requested image", imageRef=NOWHERE)
+    refused(nova, 400, "Missing imageRef attribute", imageRef="")
+    refused(nova, 400, "Missing imageRef attribute", imageRef=None)
+    refused(nova, 400, "is not active", imageRef=nova.add_image(status="queued"))
+    refused(nova, 400, "Can not find requested image", imageRef=nova.add_image(visibility="private"))
+    refused(nova, 400, "memory is too small", imageRef=nova.add_image(min_ram=129))
+    refused(
+        nova,
+        400,
+        "Flavor disk is 1073741824 bytes, minimum size is 2147483648 bytes.",
+        imageRef=nova.add_image(min_disk=2),
+    )
+    refused(nova, 400, "Flavor's disk is too small for requested image", imageRef=nova.add_image(size=(1 << 30) + 1))
+    refused(nova, 400, "kernel_id", imageRef=nova.add_image(properties={"kernel_id": NOWHERE}))
+    odd = nova.add_image(properties={"hw_disk_bus": "floppy"})
+    refused(nova, 400, "Invalid image metadata. Error: the image property hw_disk_bus is 'floppy'", imageRef=odd)
+
+
+def test_flavors(nova: Nova) -> None:
+    refused(nova, 400, "Flavor 77 could not be found.", flavorRef="77")
+    nova.post("/flavors", {"flavor": {"name": "zero", "ram": 64, "vcpus": 1, "disk": 0, "id": "7"}}, ADMIN)
+    refused(nova, 403, "Only volume-backed servers are allowed for flavors with zero disk.", flavorRef="7")
+    body = {"name": "hidden", "ram": 64, "vcpus": 1, "disk": 1, "id": "8", "os-flavor-access:is_public": False}
+    nova.post("/flavors", {"flavor": body}, ADMIN)
+    refused(nova, 400, "Flavor 8 could not be found.", flavorRef="8")
+
+
+def test_networks(nova: Nova) -> None:
+    refused(nova, 400, "Unable to automatically allocate a network", networks="auto")
+    refused(nova, 400, "could not be found", networks=[{"uuid": NOWHERE}])
+    refused(nova, 400, "Port id", networks=[{"port": NOWHERE}])
+    refused(nova, 400, "missing 'uuid'", networks=[{"fixed_ip": "10.0.0.1"}])
+    one, empty = nova.network("one"), nova.network("two", cidr=None)
+    refused(nova, 400, "requires a subnet", networks=[{"uuid": empty}])
+    refused(nova, 409, "Multiple possible networks found", networks="auto")
+    refused(nova, 409, "Multiple possible networks found", networks=None, version="2.36")
+    refused(nova, 400, "could not be found", token=OTHER, networks=[{"uuid": one}])
+    port = nova.port(one)
+    refused(nova, 400, "specified twice", networks=[{"port": port}, {"port": port}])
+    refused(nova, 400, "cannot be specified together", networks=[{"port": port, "fixed_ip": "10.0.0.9"}])
+    refused(nova, 400, "Unable to launch multiple instances", networks=[{"port": port}], max_count=2)
+    refused(
+        nova, 400, "max_count cannot be greater than 1", networks=[{"uuid": one, "fixed_ip": "10.0.0.9"}], max_count=2
+    )
+    refused(nova, 400, "10.9.9.9", networks=[{"uuid": one, "fixed_ip": "10.9.9.9"}])
+    refused(nova, 400, "", networks=None)  # since 2.37 it must be said
+    refused(nova, 400, "", networks="everything")
+
+
+def test_a_port_in_use(nova: Nova) -> None:
+    port = nova.port(nova.network())
+    nova.active(networks=[{"port": port}])
+    answer = nova.create(networks=[{"port": port}])
+    assert (answer.status_code, messages(answer)) == (409, f"Port {port} is still in use.")
+
+
+def test_other_words_of_the_body(nova: Nova) -> None:
+    refused(nova, 400, "Invalid key_name provided.", key_name="none")
+    refused(nova, 400, "Security group none not found.", security_groups=[{"name": "none"}])
+    refused(nova, 400, "requested availability zone is not available", availability_zone="mars")
+    refused(nova, 403, "create:forced_host", availability_zone="nova:host-1")
+    refused(nova, 403, "requested_destination", host="host-1")
+    refused(nova, 400, "Compute host none could not be found.", token=ADMIN, host="none")
+    refused(nova, 400, "'base64'", user_data="not base64!")
+    refused(nova, 400, "user_data", user_data=base64.b64encode(bytes(65535)).decode())
+    refused(nova, 400, "failed to get volume", imageRef=None, block_device_mapping_v2=[
+        {"boot_index": 0, "uuid": NOWHERE, "source_type": "volume", "destination_type": "volume"}])  # fmt: skip
+    refused(nova, 400, "Swap drive requested is larger", block_device_mapping_v2=[
+        {"boot_index": 0, "uuid": nova.image, "source_type": "image", "destination_type": "local"},
+        {"boot_index": -1, "source_type": "blank", "destination_type": "local", "guest_format": "swap", "volume_size": 1},
+    ])  # fmt: skip
+    for wrong in (
+        {"name": ""}, {"name": " x"}, {"name": "x" * 256}, {"name": None}, {"flavorRef": None}, {"nonsense": 1},
+        {"metadata": {"a": 1}}, {"min_count": 0}, {"max_count": "x"}, {"config_drive": "maybe"}, {"tags": ["a,b"]},
+        {"accessIPv4": "1.2.3"}, {"hostname": "not valid!"}, {"personality": []}, {"imageRef": "no-uuid"},
+    ):  # fmt: skip
+        refused(nova, 400, "", **wrong)
+    assert nova.post("/servers", {"nonsense": {}}).status_code == 400
+    assert nova.post("/servers", []).status_code == 400
+    assert nova.http.post("/compute/v2.1/servers", headers={"X-Auth-Token": DEMO}).status_code == 400
+
+
+def test_quotas(nova: Nova) -> None:
+    path = f"/os-quota-sets/{DEMO_PROJECT}"
+    nova.put(path, {"quota_set": {"cores": 3, "ram": 300, "metadata_items": 1}}, ADMIN)
+    refused(
+        nova, 403, "Quota exceeded for cores, ram: Requested 4, 2048, but already used 0, 0 of 3, 300 cores, ram",
+        flavorRef="5",
+    )  # fmt: skip
+    refused(nova, 403, "Maximum number of metadata items exceeds 1", metadata={"a": "1", "b": "2"})
+    nova.made()
+    nova.made()
+    answer = nova.create()
+    assert answer.status_code == 403
+    assert messages(answer) == "Quota exceeded for ram: Requested 128, but already used 256 of 300 ram"
+    nova.put(path, {"quota_set": {"ram": -1, "cores": -1, "instances": 4}}, ADMIN)
+    assert nova.create(min_count=1, max_count=5).status_code == 202  # as many as fit
+    assert len(nova.get("/servers").json()["servers"]) == 4
+    assert "Quota exceeded for instances" in messages(nova.create())
+    assert nova.create(OTHER).status_code == 202
+
+
+def test_what_is_accepted(nova: Nova) -> None:
+    network = nova.network()
+    nova.post("/os-keypairs", {"keypair": {"name": "k"}}, version="2.1")
+    for version, networks in (("2.1", None), ("2.36", [{"uuid": network}]), ("2.96", "auto"), ("2.96", "none")):
+        assert nova.create(version=version, networks=networks, key_name="k").status_code == 202, version
+    data = base64.b64encode(b"#!/bin/sh\n").decode()
+    again = nova.create(
+        user_data=data, config_drive="true", availability_zone="nova", security_groups=[{"name": "default"}],
+        block_device_mapping_v2=[
+            {"boot_index": 0, "uuid": nova.image, "source_type": "image", "destination_type": "local",
+             "delete_on_termination": True}],
+    )  # fmt: skip
+    assert again.status_code == 202, again.text
+    shown = nova.get(f"/servers/{again.json()['server']['id']}", ADMIN).json()["server"]
+    assert (shown["config_drive"], shown["OS-EXT-SRV-ATTR:user_data"]) == ("True", data)
+    assert shown["pinned_availability_zone"] == "nova"
+    forced = nova.create(ADMIN, availability_zone="nova:host-1")
+    assert forced.status_code == 202
