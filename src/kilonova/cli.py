@@ -3,11 +3,9 @@
 Begin with `kilonova doctor`, then `kilonova demo` or `kilonova up`.
 """
 
-import ipaddress
 import json
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -17,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from kilonova import statedir
-from kilonova.config import Config, VolumeBackend
+from kilonova.config import Config
 from kilonova.model.errors import KilonovaError
+from kilonova.up_options import UpOptions, with_up_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,87 +28,13 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 DEFAULT_STATE = Path(os.environ.get("KILONOVA_STATE", "/var/lib/kilonova/cloud"))
 State = Annotated[Path, typer.Option("--state", help="The cloud's state directory; $KILONOVA_STATE names another.")]
 Server = Annotated[str, typer.Argument(help="A server's name or id.")]
-DOOR, HOST = "Where it answers", "This host"
-
-
-def file_option(text: str, panel: str) -> typer.models.OptionInfo:
-    return typer.Option(exists=True, dir_okay=False, help=text, rich_help_panel=panel)
 
 
 @app.command()
-def up(
-    state: State = DEFAULT_STATE,
-    image: Annotated[list[str] | None, typer.Option(help="NAME=FILE, a public image; may be repeated.")] = None,
-    guest_image: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The file behind the image kilonova-guest.")
-    ] = None,
-    database: Annotated[
-        str, typer.Option(help="postgresql+psycopg://USER@HOST/NAME; none: SQLite in the state directory.")
-    ] = "",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.", rich_help_panel=DOOR)] = 8780,
-    listen: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0 is every one.", rich_help_panel=DOOR)
-    ] = "127.0.0.1",
-    public_url: Annotated[
-        str,
-        typer.Option(help="What the catalogue says, where clients reach us by another address.", rich_help_panel=DOOR),
-    ] = "",
-    tls_cert: Annotated[
-        Path | None, file_option("Serve HTTPS with this PEM certificate, its chain behind it.", DOOR)
-    ] = None,
-    tls_key: Annotated[Path | None, file_option("The certificate's PEM key.", DOOR)] = None,
-    tls_ca: Annotated[Path | None, file_option("The CA that clouds.yaml tells clients to trust.", DOOR)] = None,
-    virt: Annotated[
-        Literal["auto", "qemu", "kvm", "fake"],
-        typer.Option(help="fake: no hypervisor, no root; auto: kvm where a guest runs under it.", rich_help_panel=HOST),
-    ] = "auto",
-    vif_type: Annotated[
-        Literal["bridge", "tap"],
-        typer.Option(help="bridge: libvirt makes the taps; tap: Kilonova does.", rich_help_panel=HOST),
-    ] = "bridge",
-    public_cidr: Annotated[
-        str, typer.Option(help="The public subnet; none: the first free 172.24.N.0/24.", rich_help_panel=HOST)
-    ] = "",
-    uplink: Annotated[
-        Literal["none", "nat"], typer.Option(help="May guests reach outside through this host?", rich_help_panel=HOST)
-    ] = "none",
-    physnet: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=LINK, a LAN's physical network; may be repeated.", rich_help_panel=HOST),
-    ] = None,
-    volume_backend: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="NAME=KIND[,OPTION=VALUE…], where volumes lie; may be repeated; none: file=file.", rich_help_panel=HOST
-        ),
-    ] = None,
-    keep_shelved: Annotated[
-        bool,
-        typer.Option(
-            "--keep-shelved", help="Shelved servers stay on their host until shelveOffload.", rich_help_panel=HOST
-        ),
-    ] = False,
-    host_net: Annotated[
-        bool, typer.Option("--host-net", help="Use the root network namespace.", rich_help_panel=HOST)
-    ] = False,
-    libvirt_uri: Annotated[
-        str, typer.Option(help="An existing libvirt, such as qemu:///system; needs --host-net.", rich_help_panel=HOST)
-    ] = "",
-) -> None:
+@with_up_options
+def up(state: State = DEFAULT_STATE, options: UpOptions = UpOptions()) -> None:
     """Bring the cloud up, and serve it until Ctrl-C. Guests live on, and the next `up` takes them back."""
-    if (tls_cert is None) != (tls_key is None):
-        raise typer.BadParameter("--tls-cert and --tls-key belong together: give both, or neither")
-    if libvirt_uri and not host_net:
-        raise typer.BadParameter(f"--libvirt-uri {libvirt_uri} is in the host's network namespace: add --host-net")
-    if physnet and virt == "fake":
-        raise typer.BadParameter("--physnet puts real guests on a real link: it cannot go with --virt fake")
-    config = Config(
-        state=state.absolute(), port=port, listen=listen, public_url=_url(public_url), virt=virt,
-        images=tuple(_image(entry) for entry in image or ()), guest_image=guest_image, database_url=database,
-        public_cidr=_cidr(public_cidr), uplink=uplink, host_net=host_net, libvirt_uri=libvirt_uri, vif_type=vif_type,
-        physnets=_physnets(physnet or []), volume_backends=_volume_backends(volume_backend or ["file=file"]),
-        keep_shelved=keep_shelved, tls_cert=_absolute(tls_cert), tls_key=_absolute(tls_key), tls_ca=_absolute(tls_ca),
-    )  # fmt: skip
+    config = options.config(state)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for talkative in ("alembic", "uvicorn"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
@@ -128,61 +53,6 @@ def up(
         notify("STOPPING=1")
     finally:
         cloud.stop()
-
-
-def _image(entry: str) -> tuple[str, Path]:
-    name, equals, file = entry.partition("=")
-    if not (name and equals and Path(file).is_file()):
-        raise typer.BadParameter(f"--image {entry}: give NAME=FILE, with a file that exists")
-    return name, Path(file)
-
-
-def _url(text: str) -> str:
-    if text and not text.startswith(("http://", "https://")):
-        raise typer.BadParameter(f"--public-url {text}: write it as https://cloud.example.org")
-    return text
-
-
-def _cidr(text: str) -> str:
-    try:
-        return str(ipaddress.IPv4Network(text)) if text else ""
-    except ValueError as error:
-        raise typer.BadParameter(f"--public-cidr {text}: {error}; write it as 172.24.4.0/24") from error
-
-
-def _physnets(entries: list[str]) -> tuple[tuple[str, str], ...]:
-    found = [entry.partition("=")[::2] for entry in entries]
-    for entry, (name, link) in zip(entries, found, strict=True):
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) or not re.fullmatch(r"[^\s/]{1,15}", link):
-            raise typer.BadParameter(f"--physnet {entry}: write it as public=eth1")
-        if [name for name, _ in found].count(name) > 1 or [link for _, link in found].count(link) > 1:
-            raise typer.BadParameter(
-                f"--physnet {entry}: each physical network has one link, and each link one network"
-            )
-    return tuple(found)
-
-
-def _volume_backends(entries: list[str]) -> tuple[VolumeBackend, ...]:
-    from kilonova.host.storage import BACKENDS
-
-    found: list[VolumeBackend] = []
-    for entry in entries:
-        given, *options = [part.partition("=")[::2] for part in entry.split(",")]
-        name, kind = given
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or kind not in BACKENDS:
-            raise typer.BadParameter(
-                f"--volume-backend {entry}: write it as fast=iscsi; the kinds are {', '.join(sorted(BACKENDS))}"
-            )
-        if not all(option and value for option, value in options):
-            raise typer.BadParameter(f"--volume-backend {entry}: write its options as ceph=rbd,rbd_pool=volumes")
-        if name in [each.name for each in found]:
-            raise typer.BadParameter(f"--volume-backend {entry}: there is another of that name")
-        found.append(VolumeBackend(name, kind, tuple(options)))
-    return tuple(found)
-
-
-def _absolute(path: Path | None) -> Path | None:
-    return path.absolute() if path else None
 
 
 @app.command()
