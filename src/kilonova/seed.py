@@ -47,7 +47,7 @@ def _images(database: Database, store: FileStore, config: Config, known: dict[st
             continue
         identifier = new_id()
         disk_format = "qcow2" if path.open("rb").read(4) == b"QFI\xfb" else "raw"
-        images.register(database, store, id=identifier, name=name, path=path, disk_format=disk_format)
+        images.register(database, store, identifier, images.FromFile(name, path, disk_format))
         found[name] = {"id": identifier, "file": str(path.resolve())}
     return found
 

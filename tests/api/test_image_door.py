@@ -452,10 +452,9 @@ def test_a_seeded_file_and_its_spec(glance: Glance, tmp_path: Path) -> None:
     source = tmp_path / "guest"
 
     def seed() -> Any:
-        return images.register(
-            glance.database, glance.store, id=image_id, name="guest", path=source, disk_format="qcow2", min_disk=1,
-            properties={"hw_disk_bus": "ide", "kernel_id": "k"},
-        )  # fmt: skip
+        properties = {"hw_disk_bus": "ide", "kernel_id": "k"}
+        asked = images.FromFile("guest", source, "qcow2", min_disk=1, properties=properties)
+        return images.register(glance.database, glance.store, image_id, asked)
 
     assert seed()["id"] == seed()["id"] == image_id
     assert glance.store.path(image_id).read_bytes() == data and source.exists()

@@ -1,6 +1,7 @@
 """Images: the rows, who may see and change them. Their bytes are store.py's."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -204,49 +205,36 @@ def image_spec(tx: Tx, image_id: str) -> ImageSpec:
     )
 
 
-def register_file(
-    tx: Tx,
-    store: FileStore,
-    *,
-    name: str,
-    path: Path,
-    disk_format: str,
-    visibility: str = "public",
-    id: str | None = None,
-    owner: str | None = None,
-    container_format: str = "bare",
-    min_disk: int = 0,
-    min_ram: int = 0,
-    data: Data | None = None,
-    properties: Mapping[str, str] | None = None,
-) -> Row:
-    """An active image of a file of this machine (seeding; a snapshot's upload). An active one of this id is left alone.
+@dataclass(frozen=True)
+class FromFile:
+    """A public image whose data is a file of this machine. `min_disk`: GiB."""
 
-    `data`: from `store.adopt(id, path, disk_format)`, done before the transaction; without it the file is copied here,
-    which a replay of the transaction does again to the same end.
-    """
-    image_id = id or new_id()
-    present = tx.first(sa.select(IMAGES).where(IMAGES.c.id == image_id))
+    name: str
+    path: Path
+    disk_format: str
+    min_disk: int = 0
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+def register(database: Database, store: FileStore, id: str, asked: FromFile) -> Row:
+    """An active image of that id; one that there is already is left alone. The file is copied outside the transaction."""
+    data = store.adopt(id, asked.path, asked.disk_format)
+    return database.write(lambda tx: _register(tx, id, asked, data))
+
+
+def _register(tx: Tx, id: str, asked: FromFile, data: Data) -> Row:
+    present = tx.first(sa.select(IMAGES).where(IMAGES.c.id == id))
     if present is not None and present["status"] == "active":
         return present
-    data = data or store.adopt(image_id, path, disk_format)
     values = {
-        "name": name, "visibility": visibility, "owner": owner, "disk_format": disk_format,
-        "container_format": container_format, "min_disk": min_disk, "min_ram": min_ram,
+        "name": asked.name, "visibility": "public", "owner": None, "disk_format": asked.disk_format,
+        "container_format": "bare", "min_disk": asked.min_disk, "min_ram": 0,
     }  # fmt: skip
-    row = {**_new_row(image_id, values, properties or {}), "status": "active", **data.columns}
+    row = {**_new_row(id, values, asked.properties), "status": "active", **data.columns}
     if present is None:
         insert_new(tx.connection, IMAGES, row)
     else:
-        tx.execute(IMAGES.update().where(IMAGES.c.id == image_id).values(**row))
-    made = tx.first(sa.select(IMAGES).where(IMAGES.c.id == image_id))
+        tx.execute(IMAGES.update().where(IMAGES.c.id == id).values(**row))
+    made = tx.first(sa.select(IMAGES).where(IMAGES.c.id == id))
     assert made is not None
     return made
-
-
-def register(database: Database, store: FileStore, *, id: str, path: Path, disk_format: str, **more: Any) -> Row:
-    """`register_file` with its copying outside the transaction; `more` are its other words (name, visibility …)."""
-    data = store.adopt(id, path, disk_format)
-    return database.write(
-        lambda tx: register_file(tx, store, id=id, path=path, disk_format=disk_format, data=data, **more)
-    )
