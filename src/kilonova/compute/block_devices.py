@@ -14,9 +14,8 @@ from kilonova.compute.devices import INVALID, Device
 from kilonova.compute.tables import BLOCK_DEVICES, SERVERS
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Conflict
+from kilonova.model.hardware import DISK_PREFIXES
 from kilonova.model.ids import new_id, now
-
-PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd"}
 
 
 def of_servers(tx: Tx, server_ids: Iterable[str]) -> dict[str, list[sa.RowMapping]]:
@@ -110,7 +109,7 @@ def name_one(tx: Tx, server: sa.RowMapping, asked: str | None) -> str:
 
 def prefix_of(properties: dict[str, Any]) -> str:
     """How the names of disks begin on the bus that an image asks for: vd, sd or hd."""
-    return PREFIXES.get(str(properties.get("hw_disk_bus", "virtio")), "vd")
+    return DISK_PREFIXES.get(str(properties.get("hw_disk_bus", "virtio")), "vd")
 
 
 def next_name(taken: set[str | None] | set[str], prefix: str) -> str:

@@ -25,6 +25,8 @@ CHOICES = {
     "hw_rescue_device": ("disk", "cdrom"),
     "hw_rescue_bus": ("virtio", "scsi", "ide", "sata", "usb"),
 }
+# How the names of disks begin on each bus (Nova: blockinfo.get_dev_prefix_for_disk_bus).
+DISK_PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "fdc": "fd"}
 
 
 def choice(properties: Mapping[str, str], name: str) -> str | None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from kilonova.host.libvirt.hardware import Hardware
 from kilonova.model.errors import HostError
+from kilonova.model.hardware import DISK_PREFIXES
 from kilonova.model.specs import ImageSpec, ServerSpec, VolumeSpec
 
-PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "fdc": "fd"}
 RESCUE, RESCUE_CONFIG = "disk.rescue", "disk.config.rescue"
 ROOM = {"ide": 4, "fdc": 2}
 
@@ -145,7 +145,7 @@ def _disks(server: ServerSpec, hardware: Hardware, layout: Layout) -> tuple[Disk
 
 def device_names(bus: str) -> list[str]:
     """All that a bus has, in order."""
-    return [PREFIXES[bus] + letter for letter in string.ascii_lowercase[: ROOM.get(bus, 26)]]
+    return [DISK_PREFIXES[bus] + letter for letter in string.ascii_lowercase[: ROOM.get(bus, 26)]]
 
 
 def root_device_name(disks: tuple[Disk, ...]) -> str | None:
@@ -159,9 +159,9 @@ def _short(device: str) -> str:
 
 def bus_of(dev: str, preferred: str) -> str:
     """The image's bus where the name fits it; else the bus that such a name is of."""
-    if dev.startswith(PREFIXES[preferred]):
+    if dev.startswith(DISK_PREFIXES[preferred]):
         return preferred
-    for bus, prefix in PREFIXES.items():
+    for bus, prefix in DISK_PREFIXES.items():
         if dev.startswith(prefix):
             return bus
     raise HostError(f"the device name {dev!r} is of no bus that this host knows")
