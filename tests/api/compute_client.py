@@ -147,8 +147,8 @@ class Nova:
             self.neutron("subnets", {"subnet": {"network_id": id, "cidr": cidr, "ip_version": 4}}, token)
         return str(id)
 
-    def port(self, network: str) -> str:
-        return str(self.neutron("ports", {"port": {"network_id": network}})["id"])
+    def port(self, network: str, token: str = "demo") -> str:
+        return str(self.neutron("ports", {"port": {"network_id": network}}, token)["id"])
 
     def add_host(self, name: str, vcpus: int = 8, memory_mb: int = 16384, disk_gb: int = 100) -> None:
         inventory = HostInventory(

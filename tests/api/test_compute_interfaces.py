@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from compute_client import OTHER, READER, Nova
+from compute_client import ADMIN, OTHER, READER, Nova
 
 from kilonova.compute import interfaces, states
 from kilonova.db.engine import Database
@@ -36,8 +36,8 @@ def test_a_port_is_made_on_a_network_or_is_the_user_s_own(nova: Nova) -> None:
 
     assert nova.delete(f"/servers/{id}/os-interface/{listed[0]['port_id']}").status_code == 202
     assert nova.shared.flows.started[-1] == ("detach_interface", id)
-    nova.database.write(lambda tx: interfaces.release(tx, id, listed[0]["port_id"]))
-    nova.database.write(lambda tx: interfaces.release(tx, id, port))
+    nova.database.write(lambda tx: interfaces.release(tx, states.get_row(tx, id), listed[0]["port_id"]))
+    nova.database.write(lambda tx: interfaces.release(tx, states.get_row(tx, id), port))
     listed = nova.get(f"/servers/{id}/os-interface").json()["interfaceAttachments"]
     assert [entry["tag"] for entry in listed] == ["back", None]
     answer = nova.http.get(f"/network/v2.0/ports/{port}", headers={"X-Auth-Token": "demo"}).json()["port"]
@@ -72,6 +72,8 @@ def test_interfaces_are_refused_as_nova_does(nova: Nova) -> None:
     assert attach(nova, id, version="2.48", net_id=network, tag="t").status_code == 400
     assert attach(nova, id, READER, net_id=network).status_code == 403
     assert attach(nova, id, OTHER, net_id=network).status_code == 404
+    theirs = nova.port(nova.network("theirs", "10.2.0.0/24", OTHER), OTHER)
+    assert attach(nova, id, ADMIN, port_id=theirs).status_code == 400  # whoever asks, it is not the server's project's
     assert nova.delete(f"/servers/{id}/os-interface/{port}").status_code == 404
     for state, value in (("vm_state", "suspended"), ("task_state", "rebooting"), ("locked_by", "admin")):
         before = nova.database.read(lambda tx, state=state: states.get_row(tx, id)[state])

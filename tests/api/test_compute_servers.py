@@ -23,6 +23,7 @@ from kilonova.compute.tables import SERVERS
 from kilonova.db.engine import Database
 from kilonova.model.errors import NoValidHost
 from kilonova.network import seed as network_seed
+from kilonova.network.ports import deallocate_ports
 from kilonova.network.tables import PORTS
 
 VERSIONS = [
@@ -434,3 +435,16 @@ def test_another_projects_port_is_no_device_of_a_server(nova: Nova) -> None:
     nova.database.write(lambda tx: tx.execute(PORTS.update().where(PORTS.c.id == port).values(**named)))
     known = nova.database.read(lambda tx: server_spec(tx, server))
     assert [each.network_id == theirs for each in known.ports] == [False]
+    (own_port,) = (each.id for each in known.ports)
+    for shown in (
+        nova.get(f"/servers/{server}"),
+        *(nova.get(f"/servers/{server}/{part}") for part in ("ips", "os-interface")),
+    ):
+        assert "10.1.0" not in shown.text, shown.text
+    held = nova.get(f"/servers/{server}/os-interface").json()["interfaceAttachments"]
+    assert [each["port_id"] for each in held] == [own_port]
+    assert nova.get("/servers?ip=10.1.0").json()["servers"] == []
+    assert nova.delete(f"/servers/{server}/os-interface/{port}").status_code == 404
+    before = nova.http.get(f"/network/v2.0/ports/{port}", headers=headers).json()
+    nova.database.write(lambda tx: deallocate_ports(tx, server, known.project_id))
+    assert nova.http.get(f"/network/v2.0/ports/{port}", headers=headers).json() == before

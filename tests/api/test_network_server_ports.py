@@ -44,7 +44,7 @@ def test_allocate_claims_and_makes_in_order_and_once(neutron: Neutron) -> None:
     )
     ids = neutron.database.write(lambda tx: allocate(tx, *requested))
     assert neutron.database.write(lambda tx: allocate(tx, *requested)) == ids
-    found = neutron.database.read(lambda tx: ports.server_ports(tx, SERVER))
+    found = neutron.database.read(lambda tx: ports.server_ports(tx, SERVER, PROJECT))
     assert [row["id"] for row in found] == ids
     assert [row["made_by_server"] for row in found] == [False, True, True]
     assert ids[0] == mine["id"]
@@ -60,10 +60,10 @@ def test_deallocate_leaves_what_is_the_users(neutron: Neutron) -> None:
 
     def live_and_die(tx: Tx) -> None:
         allocate(tx, {"port_id": mine["id"]}, {"network_id": network_id})
-        ports.bind_ports(tx, SERVER, "host-1", "bridge")
-        ports.unbind_ports(tx, SERVER)
+        ports.bind_ports(tx, SERVER, PROJECT, "host-1", "bridge")
+        ports.unbind_ports(tx, SERVER, PROJECT)
         for _ in range(2):
-            ports.deallocate_ports(tx, SERVER)
+            ports.deallocate_ports(tx, SERVER, PROJECT)
 
     neutron.database.write(live_and_die)
     (left,) = [port for port in neutron.list("ports", token=ADMIN) if port["device_owner"] != "network:dhcp"]
@@ -84,14 +84,14 @@ def test_a_port_of_another_server_is_not_claimed(neutron: Neutron) -> None:
 def test_bind_and_statuses(neutron: Neutron) -> None:
     network_id = make_network(neutron)
     (port_id,) = neutron.database.write(lambda tx: allocate(tx, {"network_id": network_id}))
-    neutron.database.write(lambda tx: ports.bind_ports(tx, SERVER, "host-1", "tap"))
+    neutron.database.write(lambda tx: ports.bind_ports(tx, SERVER, PROJECT, "host-1", "tap"))
     shown = neutron.get(f"/v2.0/ports/{port_id}", ADMIN).json()["port"]
     assert (shown["binding:host_id"], shown["binding:vif_type"], shown["status"]) == ("host-1", "tap", "DOWN")
     assert shown["binding:vif_details"]["bridge_name"] == f"brq{network_id[:11]}"
     report = {port_id: "ACTIVE", "gone": "ACTIVE"}
     assert neutron.database.write(lambda tx: ports.set_statuses(tx, report)) == [port_id]
     assert neutron.database.write(lambda tx: ports.set_statuses(tx, report)) == []
-    neutron.database.write(lambda tx: ports.bind_ports(tx, SERVER, "host-1", "tap"))
+    neutron.database.write(lambda tx: ports.bind_ports(tx, SERVER, PROJECT, "host-1", "tap"))
     assert neutron.get(f"/v2.0/ports/{port_id}").json()["port"]["status"] == "ACTIVE"
 
 
@@ -110,7 +110,7 @@ def test_host_network(neutron: Neutron) -> None:
     change = {"port": {"extra_dhcp_opts": options, "allowed_address_pairs": pairs}}
     neutron.put(f"/v2.0/ports/{second}", change)
     assert neutron.database.read(lambda tx: desired.host_network(tx, "host-1")).ports == ()
-    neutron.database.write(lambda tx: ports.bind_ports(tx, SERVER, "host-1", "bridge"))
+    neutron.database.write(lambda tx: ports.bind_ports(tx, SERVER, PROJECT, "host-1", "bridge"))
     found = neutron.database.read(lambda tx: desired.host_network(tx, "host-1"))
     (network,) = found.networks
     (subnet,) = network.subnets
@@ -150,11 +150,11 @@ def test_specs_take_few_queries_however_many_ports(neutron: Neutron) -> None:
 
     def add(tx: Tx) -> None:
         allocate(tx, *[{"network_id": network_id}] * 3)
-        ports.bind_ports(tx, SERVER, "host-1", "bridge")
+        ports.bind_ports(tx, SERVER, PROJECT, "host-1", "bridge")
 
     def add_more(tx: Tx) -> None:
         allocate(tx, *[{"network_id": network_id}] * 12)
-        ports.bind_ports(tx, SERVER, "host-1", "bridge")
+        ports.bind_ports(tx, SERVER, PROJECT, "host-1", "bridge")
 
     neutron.database.write(add)
     few = neutron.database.read(count)
@@ -234,7 +234,7 @@ def test_a_server_is_not_bound_where_its_network_is_not_carried(neutron: Neutron
 
     def bind(tx: Tx) -> None:
         allocate(tx, {"network_id": network_id})
-        ports.bind_ports(tx, SERVER, "host-1", "bridge")
+        ports.bind_ports(tx, SERVER, PROJECT, "host-1", "bridge")
 
     with pytest.raises(Conflict, match="is not carried by host host-1") as refusal:
         neutron.database.write(bind)

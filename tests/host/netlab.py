@@ -126,7 +126,8 @@ def network(cidr: str = "10.0.0.0/24", **changes: object) -> NetworkSpec:
 
 
 def port(net: NetworkSpec, ip: str, **changes: object) -> PortSpec:
-    values = {"rules": EGRESS, "vif_type": "tap", "mac_address": mac(), "device_id": str(uuid.uuid4())} | changes
+    device = {"device_id": str(uuid.uuid4()), "project_id": "p"}
+    values = {"rules": EGRESS, "vif_type": "tap", "mac_address": mac(), **device} | changes
     fixed = (FixedIP(subnet_id=net.subnets[0].id, ip_address=ip),)
     return PortSpec(id=str(uuid.uuid4()), network_id=net.id, fixed_ips=fixed, **values)  # type: ignore[arg-type]
 

@@ -74,7 +74,7 @@ def make_server(vif_type: str, **changes: object) -> ServerSpec:
         flavor=FlavorSpec(id="1", name="m1.nano", vcpus=1, memory_mb=128, disk_gb=1),
         image=image("guest"),
         networks=(network,),
-        ports=(replace(port, device_id=SERVER.id, hostname="booted"),),
+        ports=(replace(port, device_id=SERVER.id, project_id=SERVER.project_id, hostname="booted"),),
         config_drive=True,
         user_data=base64.b64encode(CREATED).decode(),
         **changes,

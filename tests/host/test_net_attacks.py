@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,8 +68,8 @@ class Site:
 def lab(tmp_path: Path) -> Iterator[Lab]:
     lab = Lab(
         tmp_path,
-        server=lambda device_id: {"id": device_id},
-        ec2_tree=lambda server: {"meta-data": {"instance-id": server["id"]}},
+        server=lambda device_id: types.SimpleNamespace(id=device_id, project_id="p"),
+        ec2_tree=lambda server: {"meta-data": {"instance-id": server.id}},
     )
     yield lab
     lab.close()

@@ -55,17 +55,20 @@ def test_each_guest_gets_its_own_even_where_addresses_overlap(lab: Lab) -> None:
     # No rule at all: the way to the metadata is open all the same.
     ports = [netlab.port(net, "10.0.0.11", rules=()) for net in nets]
     stranger = netlab.port(nets[0], "10.0.0.12", rules=(), device_id="unknown")
-    guests = [lab.guest(port, f"{port.fixed_ips[0].ip_address}/24") for port in (*ports, stranger)]
+    # A port of another project's that names a server is told nothing of it.
+    thief = netlab.port(nets[0], "10.0.0.13", rules=(), device_id=ports[0].device_id, project_id="another")
+    guests = [lab.guest(port, f"{port.fixed_ips[0].ip_address}/24") for port in (*ports, stranger, thief)]
     for guest in guests:
         netlab.run(["ip", "-n", guest, "route", "add", "169.254.169.254/32", "via", "10.0.0.2"])
     SERVERS.update({port.device_id: server(port, name) for port, name in zip(ports, ("red", "blue"), strict=True)})
-    desired = HostNetwork(networks=tuple(nets), ports=(*ports, stranger))
+    desired = HostNetwork(networks=tuple(nets), ports=(*ports, stranger, thief))
     lab.apply(desired)
     for restarted in (False, True):
         for guest, port, name in zip(guests, ports, ("red", "blue"), strict=False):
             status, body = netlab.http_get(guest, "/openstack/latest/meta_data.json")
             assert (status, json.loads(body)["uuid"], json.loads(body)["name"]) == (200, port.device_id, name)
-        assert netlab.http_get(guests[2], "/openstack/latest/meta_data.json")[0] == 404
+        for guest in guests[2:]:
+            assert netlab.http_get(guest, "/openstack/latest/meta_data.json")[0] == 404
         if not restarted:
             lab.restart()
             lab.apply(desired)

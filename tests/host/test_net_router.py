@@ -4,10 +4,12 @@ import os
 import socket
 import threading
 import time
+import types
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import netlab
 import pytest
@@ -352,10 +354,10 @@ def test_extra_routes(lab: RouterLab) -> None:
 
 def test_metadata_by_way_of_the_router(tmp_path: Path) -> None:
     def server(device_id: str) -> object:
-        return {"id": device_id}
+        return types.SimpleNamespace(id=device_id, project_id="p")
 
-    def tree(server: object) -> object:
-        return {"meta-data": {"instance-id": server["id"]}}  # type: ignore[index]
+    def tree(server: Any) -> object:
+        return {"meta-data": {"instance-id": server.id}}
 
     lab = RouterLab(tmp_path, server=server, ec2_tree=tree)
     try:

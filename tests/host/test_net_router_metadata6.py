@@ -1,6 +1,7 @@
 """The metadata service over IPv6 by way of a router, in networks that no DHCP server answers in."""
 
 import os
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +23,8 @@ THERE, PATH = "fe80::a9fe:a9fe%eth0", "/latest/meta-data/instance-id"
 def lab(tmp_path: Path) -> Iterator[RouterLab]:
     lab = RouterLab(
         tmp_path,
-        server=lambda device_id: {"id": device_id},
-        ec2_tree=lambda server: {"meta-data": {"instance-id": server["id"]}},
+        server=lambda device_id: types.SimpleNamespace(id=device_id, project_id="p"),
+        ec2_tree=lambda server: {"meta-data": {"instance-id": server.id}},
     )
     yield lab
     lab.close()

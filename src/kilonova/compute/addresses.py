@@ -6,7 +6,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.compute.tables import SERVERS
 from kilonova.db.engine import Tx
+from kilonova.network import ports
 from kilonova.network.tables import (
     FLOATING_IPS,
     IP_ALLOCATIONS,
@@ -17,6 +19,8 @@ from kilonova.network.tables import (
 )
 
 CHUNK = 500  # ids in one IN (…): both databases take more, but plan worse
+
+OF_SERVER = ports.of_server(SERVERS.c.id, SERVERS.c.project_id)
 
 
 def _chunks(ids: Collection[str]) -> list[list[str]]:
@@ -45,7 +49,8 @@ def of_servers(tx: Tx, ids: Collection[str]) -> dict[str, dict[str, list[dict[st
             .join(IP_ALLOCATIONS, IP_ALLOCATIONS.c.port_id == PORTS.c.id)
             .join(FLOATING_IPS, stands_for, isouter=True)
             .join(NETWORKS, NETWORKS.c.id == PORTS.c.network_id)
-            .where(PORTS.c.device_id.in_(chunk))
+            .join(SERVERS, OF_SERVER)
+            .where(SERVERS.c.id.in_(chunk))
             .order_by(PORTS.c.position, PORTS.c.created_at, PORTS.c.id, IP_ALLOCATIONS.c.id)
         )
         for row in tx.execute(query):
@@ -71,7 +76,8 @@ def security_groups(tx: Tx, ids: Collection[str]) -> dict[str, list[str]]:
             sa.select(PORTS.c.device_id, SECURITY_GROUPS.c.id, SECURITY_GROUPS.c.name)
             .join(PORT_SECURITY_GROUPS, PORT_SECURITY_GROUPS.c.port_id == PORTS.c.id)
             .join(SECURITY_GROUPS, SECURITY_GROUPS.c.id == PORT_SECURITY_GROUPS.c.security_group_id)
-            .where(PORTS.c.device_id.in_(chunk))
+            .join(SERVERS, OF_SERVER)
+            .where(SERVERS.c.id.in_(chunk))
             .distinct()
         )
         for server, _group, name in sorted(map(tuple, tx.execute(query)), key=lambda row: (row[0], row[2])):
@@ -86,19 +92,19 @@ def matching(tx: Tx, ids: Collection[str], pattern: re.Pattern[str]) -> set[str]
         query: sa.Select[Any] = (
             sa.select(PORTS.c.device_id, IP_ALLOCATIONS.c.ip_address)
             .join(IP_ALLOCATIONS, IP_ALLOCATIONS.c.port_id == PORTS.c.id)
-            .where(PORTS.c.device_id.in_(chunk))
+            .join(SERVERS, OF_SERVER)
+            .where(SERVERS.c.id.in_(chunk))
         )
         out |= {row[0] for row in tx.execute(query) if pattern.search(row[1])}
     return out
 
 
-def interfaces(tx: Tx, server_id: str) -> list[dict[str, Any]]:
+def interfaces(tx: Tx, server: sa.RowMapping) -> list[dict[str, Any]]:
     """The server's ports: {"id", "network_id", "mac_address", "status", "fixed_ips": [{"subnet_id", "ip_address"}]}."""
-    query = sa.select(PORTS).where(PORTS.c.device_id == server_id)
-    ports = tx.all(query.order_by(PORTS.c.position, PORTS.c.created_at, PORTS.c.id))
+    held = ports.server_ports(tx, server["id"], server["project_id"])
     ips: dict[str, list[dict[str, str]]] = {}
-    held = IP_ALLOCATIONS.c.port_id.in_([port["id"] for port in ports])
-    for row in tx.all(sa.select(IP_ALLOCATIONS).where(held).order_by(IP_ALLOCATIONS.c.id)):
+    theirs = IP_ALLOCATIONS.c.port_id.in_([port["id"] for port in held])
+    for row in tx.all(sa.select(IP_ALLOCATIONS).where(theirs).order_by(IP_ALLOCATIONS.c.id)):
         ips.setdefault(row["port_id"], []).append({"subnet_id": row["subnet_id"], "ip_address": row["ip_address"]})
     names = ("id", "network_id", "mac_address", "status")
-    return [{**{name: port[name] for name in names}, "fixed_ips": ips.get(port["id"], [])} for port in ports]
+    return [{**{name: port[name] for name in names}, "fixed_ips": ips.get(port["id"], [])} for port in held]

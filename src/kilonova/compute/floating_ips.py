@@ -99,7 +99,7 @@ def _by_address(tx: Tx, call: Call, address: str) -> Row:
 
 def add_to_server(tx: Tx, call: Call, argument: Any) -> None:
     server = servers.get(tx, call.context, call.params["id"])
-    fixed = [(ip["ip_address"], port["id"]) for port in addresses.interfaces(tx, server["id"])
+    fixed = [(ip["ip_address"], port["id"]) for port in addresses.interfaces(tx, server)
              for ip in port["fixed_ips"]]  # fmt: skip
     if not fixed:
         raise BadRequest("No fixed IPs associated to instance")
@@ -129,6 +129,6 @@ def remove_from_server(tx: Tx, call: Call, argument: Any) -> None:
     server = servers.get(tx, call.context, call.params["id"])
     floating = _by_address(tx, call, argument["address"])
     port = ports.get_any(tx, floating["fixed_port_id"]) if floating["fixed_port_id"] else None
-    if port is None or port["device_id"] != server["id"]:
+    if port is None or (port["device_id"], port["project_id"]) != (server["id"], server["project_id"]):
         raise Conflict(f"Floating IP {argument['address']} is not associated with instance {call.params['id']}.")
     floating_ips.update(tx, call.context, floating["id"], {"port_id": None})

@@ -1,5 +1,6 @@
 """os-interface: ports that come to a server and go (Nova: nova/api/openstack/compute/attach_interfaces.py)."""
 
+import dataclasses
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,10 +41,10 @@ def create(call: Call) -> dict[str, Any]:
         raise BadRequest("Must input network_id when request IP address")
     server = _server(call, "attach_interface")
     wanted = {"network_id": network_id, "port_id": port_id, "fixed_ip": address}
-    entry = _checked(call, {name: value for name, value in wanted.items() if value})
+    entry = _checked(call, server["project_id"], {name: value for name, value in wanted.items() if value})
     id = _allocate(tx, server, entry)
     _note_tags(tx, server, {id: asked.get("tag")})
-    ports.bind_ports(tx, server["id"], server["host"], call.services.flows.vif_type)
+    ports.bind_ports(tx, server["id"], server["project_id"], server["host"], call.services.flows.vif_type)
     call.services.flows.start(tx, "attach_interface", server["id"], call.context, {"port_id": id})
     call.params = {**call.params, "id": id}
     return server_handlers.interface(call)
@@ -52,7 +53,7 @@ def create(call: Call) -> dict[str, Any]:
 def delete(call: Call) -> None:
     """It stays the server's until the guest has let go of it."""
     server = _server(call, "detach_interface")
-    port = find(call.tx, server["id"], call.params["id"])
+    port = find(call.tx, server, call.params["id"])
     if port is None:
         raise NotFound(f"Port id {call.params['id']} could not be found.", type="PortNotFound")
     call.services.flows.start(call.tx, "detach_interface", server["id"], call.context, {"port_id": port["id"]})
@@ -70,10 +71,12 @@ def _server(call: Call, verb: str) -> sa.RowMapping:
     return server
 
 
-def _checked(call: Call, entry: dict[str, Any]) -> dict[str, Any]:
-    """As for a new server; errors with the status that Nova gives them here. Without a wish, the one network there is."""
+def _checked(call: Call, project_id: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """As for a new server of the project, whoever asks; errors with the status that Nova gives them here. Without a wish,
+    the one network there is."""
+    context = dataclasses.replace(call.context, project_id=project_id)
     try:
-        found = ports.validate_requested(call.tx, call.context, [entry] if entry else None)
+        found = ports.validate_requested(call.tx, context, [entry] if entry else None)
     except BadRequest as error:
         if error.type in ("PortNotFound", "NetworkNotFound"):
             raise NotFound(error.message, type=error.type) from error
@@ -89,15 +92,13 @@ def _checked(call: Call, entry: dict[str, Any]) -> dict[str, Any]:
             raise BadRequest(error.message, type=error.type) from error
         raise
     if not found:
-        raise BadRequest(
-            f"No specific network was requested and none are available for project '{call.context.project_id}'."
-        )
+        raise BadRequest(f"No specific network was requested and none are available for project '{project_id}'.")
     return found[0]
 
 
 def _allocate(tx: Tx, server: sa.RowMapping, entry: dict[str, Any]) -> str:
     """Made on the network, or the user's own claimed; behind the ports that the server has."""
-    there = ports.server_ports(tx, server["id"])
+    there = ports.server_ports(tx, server["id"], server["project_id"])
     device = {
         "device_id": server["id"],
         "device_owner": f"compute:{server['availability_zone'] or 'nova'}",
@@ -117,29 +118,28 @@ def _allocate(tx: Tx, server: sa.RowMapping, entry: dict[str, Any]) -> str:
     return str(ports.insert(tx, network, values, fixed_ips, groups if secure else [])["id"])
 
 
-def find(tx: Tx, server_id: str, port_id: str) -> Row | None:
-    return next((port for port in ports.server_ports(tx, server_id) if port["id"] == port_id), None)
+def find(tx: Tx, server: sa.RowMapping, port_id: str) -> Row | None:
+    held = ports.server_ports(tx, server["id"], server["project_id"])
+    return next((port for port in held if port["id"] == port_id), None)
 
 
-def release(tx: Tx, server_id: str, port_id: str) -> None:
+def release(tx: Tx, server: sa.RowMapping, port_id: str) -> None:
     """Deleted when it was made for the server; its user's own is only let go. Safe to repeat."""
-    port = find(tx, server_id, port_id)
+    port = find(tx, server, port_id)
     if port is None:
         return
     if port["made_by_server"]:
         associations.delete_ports(tx, [port_id])
     else:
         rows.touch(tx, ports.TABLE, port_id, **ports.UNBOUND, device_id="", device_owner="", dns_name="", position=0)
-    server = tx.first(sa.select(SERVERS).where(SERVERS.c.id == server_id))
-    if server is not None:
-        _note_tags(tx, server, {})
+    _note_tags(tx, server, {})
 
 
 def _note_tags(tx: Tx, server: sa.RowMapping, new: dict[str, str | None]) -> None:
     """What was asked for is the ports that there are now, in their order, each with its tag."""
     before = server_handlers.tags_of_ports(tx, server) | new
     entries = []
-    for place, port in enumerate(ports.server_ports(tx, server["id"])):
+    for place, port in enumerate(ports.server_ports(tx, server["id"], server["project_id"])):
         if port["position"] != place:
             rows.touch(tx, ports.TABLE, port["id"], position=place)
         entry = {"port_id": port["id"], "network_id": port["network_id"], "tag": before.get(port["id"])}

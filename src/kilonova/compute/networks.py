@@ -68,7 +68,7 @@ def add_fixed_ip(tx: Tx, call: Call, argument: Any) -> None:
     server = servers.get(tx, call.context, call.params["id"])
     servers.check_unlocked(call.context, server)
     network_id = str(argument["networkId"])
-    for port in ports.server_ports(tx, server["id"]):
+    for port in ports.server_ports(tx, server["id"], server["project_id"]):
         if port["network_id"] != network_id:
             continue
         held = ipam.fixed_ips(tx, [port["id"]])[port["id"]]
@@ -91,7 +91,7 @@ def remove_fixed_ip(tx: Tx, call: Call, argument: Any) -> None:
     server = servers.get(tx, call.context, call.params["id"])
     servers.check_unlocked(call.context, server)
     address = ip_address(argument["address"])
-    for port in ports.server_ports(tx, server["id"]):
+    for port in ports.server_ports(tx, server["id"], server["project_id"]):
         held = ipam.fixed_ips(tx, [port["id"]])[port["id"]]
         rest = [ip for ip in held if ip["ip_address"] != address]
         if len(rest) < len(held):

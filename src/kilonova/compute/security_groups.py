@@ -198,7 +198,7 @@ def delete_rule(call: Call) -> None:
 def of_server(call: Call) -> dict[str, Any]:
     server = servers.get(call.tx, call.context, call.params["server_id"])
     held = sa.select(PORT_SECURITY_GROUPS.c.security_group_id).join(PORTS, PORTS.c.id == PORT_SECURITY_GROUPS.c.port_id)
-    mine = SECURITY_GROUPS.c.id.in_(held.where(PORTS.c.device_id == server["id"]))
+    mine = SECURITY_GROUPS.c.id.in_(held.where(ports.of_server(server["id"], server["project_id"])))
     return {"security_groups": bodies(call.tx, list(call.tx.all(sa.select(SECURITY_GROUPS).where(mine))))}
 
 
@@ -211,7 +211,7 @@ def _asked(tx: Tx, call: Call, name: str) -> tuple[str, list[Row]]:
         raise NotFound(f"Security group {name} is not found for project {project}", type="SecurityGroupNotFound")
     if len(found) > 1:
         raise Conflict(f"Multiple security_group matches found for name '{name}', use an ID to be more specific.")
-    held = ports.server_ports(tx, server["id"])
+    held = ports.server_ports(tx, server["id"], server["project_id"])
     if not held:
         raise NotFound(f"instance_id {server['id']} could not be found as device id on any ports")
     return str(found[0]["id"]), held

@@ -248,7 +248,7 @@ def _ips(call: Call) -> dict[str, Any]:
 
 def interfaces(call: Call) -> dict[str, Any]:
     row = servers.get(call.tx, call.context, call.params["server_id"])
-    found = [views.interface(port) for port in addresses.interfaces(call.tx, row["id"])]
+    found = [views.interface(port) for port in addresses.interfaces(call.tx, row)]
     if call.since(70):
         found = [body | {"tag": tag} for body, tag in zip(found, _interface_tags(row, found), strict=True)]
     return {"interfaceAttachments": found}
@@ -264,7 +264,7 @@ def interface(call: Call) -> dict[str, Any]:
 
 def tags_of_ports(tx: Tx, row: Any) -> dict[str, str | None]:
     """Port id → the tag that it was asked for with."""
-    found = [views.interface(port) for port in addresses.interfaces(tx, row["id"])]
+    found = [views.interface(port) for port in addresses.interfaces(tx, row)]
     return dict(zip((body["port_id"] for body in found), _interface_tags(row, found), strict=True))
 
 

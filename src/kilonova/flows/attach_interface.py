@@ -15,20 +15,21 @@ from kilonova.model.errors import KilonovaError, Later
 
 def check_interface(tx: Tx, flow: Running) -> Any:
     """The server, or the port, may have gone since it was asked for."""
-    if states.get_row(tx, flow.subject_id)["deleted_at"]:
+    server = states.get_row(tx, flow.subject_id)
+    if server["deleted_at"]:
         raise KilonovaError(f"server {flow.subject_id} was deleted meanwhile")
-    if interfaces.find(tx, flow.subject_id, flow.data["port_id"]) is None:
+    if interfaces.find(tx, server, flow.data["port_id"]) is None:
         raise KilonovaError(f"server {flow.subject_id} has no port {flow.data['port_id']} any more")
 
 
 def deallocate_interface(tx: Tx, flow: Running) -> Any:  # Nova: deallocate_port_for_instance
-    interfaces.release(tx, flow.subject_id, flow.data["port_id"])
+    interfaces.release(tx, states.get_row(tx, flow.subject_id), flow.data["port_id"])
 
 
 def wait_for_interface(tx: Tx, flow: Running) -> Any:
     """Wired, where a guest is at the tap's other end; a stopped server's is plugged when it starts."""
     server = states.get_row(tx, flow.subject_id)
-    port = interfaces.find(tx, flow.subject_id, flow.data["port_id"])
+    port = interfaces.find(tx, server, flow.data["port_id"])
     if port is None or server["power_state"] not in (states.RUNNING, states.PAUSED):
         return
     if port["status"] != "ACTIVE" and port["admin_state_up"]:

@@ -37,7 +37,7 @@ def allocate_ports(tx: Tx, flow: Running) -> Any:  # Nova: allocate_for_instance
 
 
 def deallocate_ports(tx: Tx, flow: Running) -> Any:  # Nova: deallocate_for_instance
-    ports.deallocate_ports(tx, flow.subject_id)
+    ports.deallocate_ports(tx, flow.subject_id, states.get_row(tx, flow.subject_id)["project_id"])
 
 
 def select_destination(tx: Tx, flow: Running) -> Any:  # Nova: select_destinations
@@ -51,12 +51,12 @@ def release_allocation(tx: Tx, flow: Running) -> Any:
 
 
 def bind_ports(tx: Tx, flow: Running) -> Any:  # ML2: bind_port
-    host = states.get_row(tx, flow.subject_id)["host"]
-    ports.bind_ports(tx, flow.subject_id, host, flow.data["vif_type"])
+    server = states.get_row(tx, flow.subject_id)
+    ports.bind_ports(tx, flow.subject_id, server["project_id"], server["host"], flow.data["vif_type"])
 
 
 def unbind_ports(tx: Tx, flow: Running) -> Any:
-    ports.unbind_ports(tx, flow.subject_id)
+    ports.unbind_ports(tx, flow.subject_id, states.get_row(tx, flow.subject_id)["project_id"])
 
 
 def wait_for_vif_plugged(tx: Tx, flow: Running) -> Any:  # Nova: wait_for_instance_event network-vif-plugged

@@ -118,6 +118,7 @@ class PortSpec(Spec, frozen=True):
     rules: tuple[RuleSpec, ...] = ()
     device_id: str = ""
     device_owner: str = ""
+    project_id: str = ""
     vif_type: str = "bridge"
     vif_model: str = "virtio"
     hostname: str = ""  # its DNS name, below its domain

@@ -117,12 +117,18 @@ def bind(tx: Tx, port: Row, host: str, vif_type: str) -> None:
 # What a server's flow calls
 
 
-def server_ports(tx: Tx, server_id: str, project_id: str | None = None) -> list[Row]:
-    """The server's ports in the order of its devices. `project_id`: the server's, where a port of another project that
-    names the server must not count (Nova asks Neutron for tenant_id and device_id)."""
-    statement = sa.select(TABLE).where(TABLE.c.device_id == server_id, TABLE.c.device_owner.like("compute:%"))
-    if project_id is not None:
-        statement = statement.where(TABLE.c.project_id == project_id)
+def of_server(
+    server_id: str | sa.ColumnElement[str], project_id: str | sa.ColumnElement[str]
+) -> sa.ColumnElement[bool]:
+    """The server's, which is of that project: whoever may write a port may write any device_id into it, so a port of
+    another project that names the server must not count (Nova asks Neutron for tenant_id and device_id)."""
+    named = sa.and_(TABLE.c.device_id == server_id, TABLE.c.device_owner.like("compute:%"))
+    return sa.and_(named, TABLE.c.project_id == project_id)
+
+
+def server_ports(tx: Tx, server_id: str, project_id: str) -> list[Row]:
+    """The server's ports in the order of its devices."""
+    statement = sa.select(TABLE).where(of_server(server_id, project_id))
     return list(tx.all(statement.order_by(TABLE.c.position, TABLE.c.created_at, TABLE.c.id)))
 
 
@@ -141,7 +147,7 @@ def allocate_ports(
     Returns their ids in order; run again it returns the same. Conflict when a port is in use, the quota is used up
     or no address is left; NotFound when a network or port is gone. Nova: allocate_for_instance.
     """
-    there = {port["position"]: port["id"] for port in server_ports(tx, server_id)}
+    there = {port["position"]: port["id"] for port in server_ports(tx, server_id, project_id)}
     device = {"device_id": server_id, "device_owner": f"compute:{availability_zone}", "dns_name": hostname}
     ids = []
     for position, entry in enumerate(requested):
@@ -197,17 +203,17 @@ def check_dns_name(port: Row, values: Mapping[str, Any]) -> None:
         )
 
 
-def deallocate_ports(tx: Tx, server_id: str) -> None:
+def deallocate_ports(tx: Tx, server_id: str, project_id: str) -> None:
     """Delete the ports made for the server; its user's own are only let go. Nova: deallocate_for_instance."""
-    made = sa.select(TABLE.c.id).where(TABLE.c.device_id == server_id, TABLE.c.made_by_server)
+    made = sa.select(TABLE.c.id).where(of_server(server_id, project_id), TABLE.c.made_by_server)
     associations.delete_ports(tx, tx.execute(made).scalars().all())
-    for port in server_ports(tx, server_id):
+    for port in server_ports(tx, server_id, project_id):
         rows.touch(tx, TABLE, port["id"], **UNBOUND, device_id="", device_owner="", dns_name="", position=0)
 
 
-def bind_ports(tx: Tx, server_id: str, host: str, vif_type: str) -> None:
+def bind_ports(tx: Tx, server_id: str, project_id: str, host: str, vif_type: str) -> None:
     """`vif_type`: bridge | tap. The ports are DOWN until the host reports them wired."""
-    for port in server_ports(tx, server_id):
+    for port in server_ports(tx, server_id, project_id):
         if (port["host"], port["vif_type"]) != (host, vif_type):
             bind(tx, port, host, vif_type)
             if get_any(tx, port["id"])["vif_type"] == "binding_failed":
@@ -217,8 +223,8 @@ def bind_ports(tx: Tx, server_id: str, host: str, vif_type: str) -> None:
                 )
 
 
-def unbind_ports(tx: Tx, server_id: str) -> None:
-    for port in server_ports(tx, server_id):
+def unbind_ports(tx: Tx, server_id: str, project_id: str) -> None:
+    for port in server_ports(tx, server_id, project_id):
         rows.touch(tx, TABLE, port["id"], **UNBOUND)
 
 

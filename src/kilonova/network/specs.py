@@ -49,6 +49,7 @@ def port_spec(row: Row, addresses: Iterable[Mapping[str, str]]) -> PortSpec:
         port_security_enabled=row["port_security_enabled"] and not row["device_owner"].startswith("network:"),
         device_id=row["device_id"],
         device_owner=row["device_owner"],
+        project_id=row["project_id"],
         vif_type=row["vif_type"] if row["vif_type"] in ("bridge", "tap") else "bridge",
         hostname=hostname,
         dns_domain=domain,

@@ -67,7 +67,7 @@ class HostNet:
         self._orphans: set[str] = set()  # seen in the last pass too
         self._loose: dict[str, float] = {}  # tap → when it was first seen outside its bridge
         self._sources: dict[str, tuple[PortSpec, tuple[str, ...]]] = {}  # port id → it, and its addresses
-        self._by_address: dict[tuple[str, str], str] = {}  # (network, address) → device id
+        self._by_address: dict[tuple[str, str], PortSpec] = {}  # (network, address) → who has it
 
     @property
     def pending(self) -> bool:
@@ -117,9 +117,7 @@ class HostNet:
         if found != known:
             self._sources = found
             self._by_address = {
-                (port.network_id, address): port.device_id
-                for port, addresses in found.values()
-                for address in addresses
+                (port.network_id, address): port for port, addresses in found.values() for address in addresses
             }
 
     def _connect(self) -> Links:
@@ -201,8 +199,9 @@ class HostNet:
     def _asking(self, asked: str, address: str) -> ServerSpec:
         networks = self._routers.networks(asked) or (asked,)
         found = [self._by_address[key] for network_id in networks if (key := (network_id, address)) in self._by_address]
-        server = self._server(found[0]) if found else None
-        if server is None:
+        server = self._server(found[0].device_id) if found else None
+        # Whoever may write a port may write any device_id into it (Nova: _validate_shared_secret's X-Tenant-ID).
+        if server is None or server.project_id != found[0].project_id:
             raise KeyError(address)
         return server
 
