@@ -419,6 +419,8 @@ def test_provider_networks(neutron: Neutron) -> None:
     def provider(body: dict[str, Any]) -> tuple[Any, ...]:
         return tuple(body[f"provider:{key}"] for key in ("network_type", "physical_network", "segmentation_id"))
 
+    neutron.database.write(lambda tx: agents.report(tx, "host-1", {"lan": "brp-lan"}))
+
     def ask(**values: Any) -> Any:
         return neutron.post("/v2.0/networks", {"network": {f"provider:{k}": v for k, v in values.items()}}, ADMIN)
 
@@ -448,6 +450,7 @@ def test_provider_networks(neutron: Neutron) -> None:
         {"network_type": "flat", "physical_network": "x", "segmentation_id": 3},
         {"network_type": "vlan", "segmentation_id": 3}, {"network_type": "local", "segmentation_id": 3},
         {"network_type": "vlan", "physical_network": "lan", "segmentation_id": 4095},
+        {"network_type": "vlan", "physical_network": "carried by no host", "segmentation_id": 7},
         {"network_type": "vxlan", "physical_network": "lan"},
     ):  # fmt: skip
         refused(ask(**bad), 400, "InvalidInput")

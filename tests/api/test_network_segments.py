@@ -15,7 +15,7 @@ CARRIER = ("network_type", "physical_network", "segmentation_id")
 
 @pytest.fixture
 def neutron(database: Database) -> Neutron:
-    database.write(lambda tx: agents.report(tx, "host1", {"public": "br-ex"}))
+    database.write(lambda tx: agents.report(tx, "host1", {"public": "br-ex", "fast": "br-fast"}))
     return Neutron(database)
 
 
@@ -59,9 +59,9 @@ def test_only_administrators_have_to_do_with_them(neutron: Neutron) -> None:
     path, body = f"/v2.0/segments/{segment['id']}", {"segment": {"network_id": network["id"], **vlan(7)}}
     for token in (DEMO, READER):
         assert neutron.list("segments", token=token) == []
-        for answer in (neutron.get(path, token), neutron.put(path, {"segment": {}}, token), neutron.delete(path, token),
-                       neutron.post("/v2.0/segments", body, token)):  # fmt: skip
-            refused(answer, 403, "PolicyNotAuthorized")
+        for answer in (neutron.get(path, token), neutron.put(path, {"segment": {}}, token), neutron.delete(path, token)):
+            refused(answer, 404, "HTTPNotFound")
+        refused(neutron.post("/v2.0/segments", body, token), 403, "PolicyNotAuthorized")
     subnet = {"network_id": network["id"], "cidr": "10.0.0.0/24", "ip_version": 4, "segment_id": segment["id"]}
     refused(neutron.post("/v2.0/subnets", {"subnet": subnet}), 403, "PolicyNotAuthorized")
     two = {"segments": [{"provider:network_type": "vxlan"}, {"provider:network_type": "vxlan"}]}

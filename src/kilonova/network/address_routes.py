@@ -103,8 +103,10 @@ ROUTES: dict[str, Route] = {
     "PUT /v2.0/address-groups/{id}/remove_addresses": Route(
         addresses(address_groups.remove_addresses), "remove_addresses"
     ),
-    "GET /v2.0/network-ip-availabilities": Route(ip_availability.handle_list, "get_network_ip_availability"),
-    "GET /v2.0/network-ip-availabilities/{id}": Route(show_availability, "get_network_ip_availability"),
+    "GET /v2.0/network-ip-availabilities": Route(ip_availability.handle_list, "list_network_ip_availabilities"),
+    "GET /v2.0/network-ip-availabilities/{id}": Route(
+        show_availability, "get_network_ip_availability", hidden=True
+    ),
     "GET /v2.0/auto-allocated-topology/{id}": Route(auto_topology.show, "get_auto_allocated_topology", tx="write"),
     "DELETE /v2.0/auto-allocated-topology/{id}": Route(
         auto_topology.delete, "delete_auto_allocated_topology", status=204
@@ -122,7 +124,7 @@ MEMBERS = (
 )  # fmt: skip
 READERS = (
     "get_subnetpool", "get_address_scope", "get_address_group", "get_rbac_policy", "get_default_security_group_rule",
-    "get_auto_allocated_topology",
+    "get_auto_allocated_topology", "list_network_ip_availabilities",  # empty but for administrators
 )  # fmt: skip
 ADMINS = (
     "create_default_security_group_rule", "delete_default_security_group_rule", "get_network_ip_availability",

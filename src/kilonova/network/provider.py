@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Conflict, Unavailable
 from kilonova.network import attributes as a
-from kilonova.network import tables
+from kilonova.network import scheduling, tables
 from kilonova.network.rows import Row
 
 TABLE = tables.SEGMENTS
@@ -63,6 +63,8 @@ def columns(tx: Tx, asked: Asked) -> dict[str, Any]:
         kind = PROJECT_TYPE
     if kind not in CHECKS:
         raise a.invalid_input(f"network_type value '{kind}' not supported")
+    if kind == VLAN and physical and physical not in scheduling.physical_networks(tx):
+        raise a.invalid_input(f"physical_network '{physical}' unknown for VLAN provider network")
     CHECKS[kind](physical, number)
     if kind in (VLAN, VXLAN) and number is None:
         number = free_number(tx, kind, physical)

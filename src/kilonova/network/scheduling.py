@@ -33,6 +33,12 @@ def l3_host(tx: Tx) -> str:
     return str(min(agents, key=lambda agent: load.get(agent["host"], 0))["host"]) if agents else ""
 
 
+def physical_networks(tx: Tx) -> set[str]:
+    """All that some host carries (Neutron: the keys of network_vlan_ranges)."""
+    reported = tx.execute(sa.select(TABLE.c.configurations).where(TABLE.c.agent_type == L2)).scalars()
+    return {name for configurations in reported for name in configurations.get("bridge_mappings", {})}
+
+
 def bridge_mappings(tx: Tx, host: str) -> dict[str, str]:
     """Physical network → the bridge that carries it on the host, as its L2 agent reports."""
     found = tx.scalar(sa.select(TABLE.c.configurations).where(TABLE.c.host == host, TABLE.c.agent_type == L2))

@@ -103,7 +103,8 @@ class Route:
 
     `tx`: "write" | "read" (the handler runs inside that transaction, and may be replayed: no I/O), or "none".
     `schema`: a JSON schema of the body, or a function from the microversion to one.
-    Outside `since`…`until` (microversions) the operation answers 404, as OpenStack's do.
+    Outside `since`…`until` (microversions) the operation answers 404, as OpenStack's do. `hidden`: who may not is told
+    that nothing is there, 404, not 403 (Neutron: PolicyHook, of what may not be shown).
     """
 
     handler: Handler
@@ -114,3 +115,4 @@ class Route:
     since: Version | None = None
     until: Version | None = None
     body: Literal["json", "stream"] = "json"
+    hidden: bool = False

@@ -190,6 +190,8 @@ class Application:
             call.context = Context(**{**vars(context), "request_id": call.context.request_id})
             scoped = service.any_scope or not (context.system or context.domain_id)
             if not scoped or not service.policy[route.policy](call.context, {}):
+                if route.hidden:
+                    raise NotFound("The resource could not be found.", type="HTTPNotFound")
                 raise Forbidden(f"Policy doesn't allow {route.policy} to be performed.", type="PolicyNotAuthorized")
         if raw:
             call.body = parse(raw, call.headers.get("content-type", ""))
