@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -22,10 +22,14 @@ def _pg_bin() -> Path:
     return versions[-1]
 
 
+MEMORY = Path("/dev/shm")  # no test here loses power, so none needs its commits on the disk
+IN_MEMORY = str(MEMORY) if os.access(MEMORY, os.W_OK) else None
+
+
 @pytest.fixture(scope="session")
 def postgresql_dir() -> Iterator[Path]:
     """A PostgreSQL server of this run's own, on a unix socket only; ended and removed afterwards."""
-    home = Path(tempfile.mkdtemp(prefix="kn-pg-", dir="/tmp"))
+    home = Path(tempfile.mkdtemp(prefix="kn-pg-", dir=IN_MEMORY))
     user = pwd.getpwnam("postgres")
     os.chown(home, user.pw_uid, user.pw_gid)
     as_user = (
@@ -54,31 +58,75 @@ def postgresql_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def new_database_url(request: pytest.FixtureRequest) -> Callable[[str, Path], str]:
-    """Makes an empty database: (sqlite | postgresql, folder) → its URL."""
+def sqlite_dir() -> Iterator[Path]:
+    home = Path(tempfile.mkdtemp(prefix="kn-sqlite-", dir=IN_MEMORY))
+    yield home
+    shutil.rmtree(home)
 
-    def make(kind: str, folder: Path) -> str:
-        if kind == "sqlite":
-            return f"sqlite:///{folder}/kilonova.db"
-        home = request.getfixturevalue("postgresql_dir")
+
+class Databases:
+    """Makes and drops databases of both kinds, sqlite and postgresql, by URL."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._fixture = request.getfixturevalue
+        self._templates: dict[str, str] = {}
+
+    def empty(self, kind: str) -> str:
         name = f"kn_{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(host=str(home), user="postgres", dbname="postgres", autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        return f"postgresql+psycopg://postgres@/{name}?host={home}"
+        if kind == "sqlite":
+            return f"sqlite:///{self._fixture('sqlite_dir')}/{name}.db"
+        self._postgresql(f'CREATE DATABASE "{name}"')
+        return self._postgresql_url(name)
 
-    return make
+    def migrated(self, kind: str) -> str:
+        """A copy of one that was migrated once."""
+        if kind not in self._templates:
+            self._templates[kind] = self.empty(kind)
+            template = Database(self._templates[kind])
+            template.migrate()
+            template.close()
+        url, name = self._templates[kind], f"kn_{uuid.uuid4().hex[:12]}"
+        if kind == "sqlite":
+            file = _file(url)
+            shutil.copy(file, file.with_name(f"{name}.db"))
+            return f"sqlite:///{file.with_name(f'{name}.db')}"
+        self._postgresql(f'CREATE DATABASE "{name}" TEMPLATE "{_name(url)}"')
+        return self._postgresql_url(name)
+
+    def drop(self, url: str) -> None:
+        if url.startswith("sqlite"):
+            for file in _file(url).parent.glob(f"{_file(url).name}*"):
+                file.unlink()
+        else:
+            self._postgresql(f'DROP DATABASE "{_name(url)}" WITH (FORCE)')
+
+    def _postgresql(self, statement: str) -> None:
+        home = self._fixture("postgresql_dir")
+        with psycopg.connect(host=str(home), user="postgres", dbname="postgres", autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+    def _postgresql_url(self, name: str) -> str:
+        return f"postgresql+psycopg://postgres@/{name}?host={self._fixture('postgresql_dir')}"
+
+
+def _file(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def _name(url: str) -> str:
+    return url.partition("@/")[2].partition("?")[0]
+
+
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Databases:
+    return Databases(request)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path, new_database_url: Callable[[str, Path], str]) -> str:
-    """An empty database of each kind, one a test."""
-    return new_database_url(request.param, tmp_path)
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """A migrated database of each kind."""
-    made = Database(database_url)
-    made.migrate()
+def database(request: pytest.FixtureRequest, databases: Databases) -> Iterator[Database]:
+    """A migrated database of each kind, one a test."""
+    url = databases.migrated(request.param)
+    made = Database(url)
     yield made
     made.close()
+    databases.drop(url)

@@ -1,7 +1,7 @@
 """The hand-run clouds of these tests, one a database: a test that leaves its cloud clean leaves it to the next."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 from handcloud import HandCloud
@@ -49,12 +49,11 @@ class Clouds:
 def clouds(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    new_database_url: Callable[[str, Path], str],
+    databases: Any,
 ) -> Iterator[Clouds]:
     def make() -> HandCloud:
         folder = tmp_path_factory.mktemp("cloud")
-        database = Database(new_database_url(request.param, folder))
-        database.migrate()
+        database = Database(databases.migrated(request.param))
         cloud = HandCloud(database, folder)
         cloud.furnish()
         return cloud

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import httpx
 import openapi
@@ -47,14 +48,12 @@ def hammer(cloud: RunningCloud, requests: int, number: int) -> Fuzzer:
 @pytest.mark.skipif(not openapi.available(), reason=f"OpenStack's descriptions are not in {openapi.HOME}")
 @pytest.mark.timeout(300 + REQUESTS // 5)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_no_request_is_answered_wrongly(
-    kind: str, tmp_path: Path, new_database_url: Callable[[str, Path], str]
-) -> None:
+def test_no_request_is_answered_wrongly(kind: str, tmp_path: Path, databases: Any) -> None:
     wrong: dict[str, str] = {}
     told: Counter[str] = Counter()
     left, number = REQUESTS // 2, SEED
     while left > 0:
-        options = ["--database", new_database_url(kind, tmp_path)] if kind == "postgresql" else []
+        options = ["--database", databases.empty(kind)] if kind == "postgresql" else []
         cloud = RunningCloud(tmp_path / f"cloud{number}", "fake", *options).up()
         try:
             fuzzer = hammer(cloud, min(left, ROUND), number)

@@ -420,7 +420,8 @@ def test_guests_get_out_only_with_an_uplink(lab, outside):
     with pytest.raises(OSError):
         ask(closed.netns, outside)  # also where the host forwards for another cloud
     with locked() as machine:
-        before = read_json(machine.changes_file).get(IP_FORWARD, {}).get("was", "1")  # by then another cloud may have turned it on
+        # another cloud may have turned it on by then
+        before = read_json(machine.changes_file).get(IP_FORWARD, {}).get("was", "1")
     run(["ip", "-n", "knt-out", "route", "add", open_.public_cidr, "via", "198.18.7.1"])
     listener = in_netns(open_.netns, socket.create_server, (open_.address, 8078))
     with listener, pytest.raises(OSError):
