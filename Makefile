@@ -69,7 +69,8 @@ lint: setup  ## ruff, mypy --strict, import contracts
 
 test: DEBS += $(TEST_DEBS)
 test: setup image lint  ## all tests, the real libvirt, taps, bridges and namespaces included
-	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup || { [ $$? = 1 ] && echo "Once more, one after another: what fails alone, too, has failed." && \
+	  $(BIN)/pytest -q --last-failed --last-failed-no-failures none; }
 
 api-table: setup  ## docs/api.md: every operation of OpenStack's descriptions, offered or why not
 	@$(BIN)/python tests/api/operations.py
