@@ -60,6 +60,26 @@ class SubnetSpec(Spec, frozen=True):
     dhcp_ip: str | None = None  # the address of the network's DHCP port in this subnet
 
 
+class PeerSpec(Spec, frozen=True):
+    """Another host that carries a network: its overlay address, and the MAC addresses of the network's ports there."""
+
+    address: str
+    macs: tuple[str, ...] = ()
+
+
+class OverlaySpec(Spec, frozen=True):
+    """A network's VXLAN on this host: `local` is the host's overlay address (Neutron: the agent's `tunneling_ip`)."""
+
+    vni: int
+    local: str
+    peers: tuple[PeerSpec, ...] = ()
+
+    @property
+    def device(self) -> str:
+        """Neutron's name of it (`get_vxlan_device_name`)."""
+        return f"vxlan-{self.vni}"
+
+
 class NetworkSpec(Spec, frozen=True):
     id: str
     name: str
@@ -70,6 +90,7 @@ class NetworkSpec(Spec, frozen=True):
     dhcp_port_id: str | None = None
     dhcp_mac: str | None = None
     physical_bridge: str = ""  # of its physical network on this host (Neutron: the agent's `bridge_mappings`)
+    overlay: OverlaySpec | None = None  # None: the network stays within this host
 
     @property
     def bridge(self) -> str:
@@ -364,4 +385,5 @@ class HostInventory(Spec, frozen=True):
     host_ip: str = "127.0.0.1"
     uptime: str = ""  # in the words of uptime(1)
     bridge_mappings: dict[str, str] = {}  # physical network → the bridge that carries it (as Neutron's agents report)
+    overlay_ip: str = ""  # where other hosts reach its end of VXLANs; "": networks stay within it
     pools: tuple[PoolSpec, ...] = ()  # of its volume backends

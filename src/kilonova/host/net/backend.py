@@ -21,12 +21,14 @@ from kilonova.host.net.port_rules import PortRules
 from kilonova.host.net.resolver import Resolver
 from kilonova.host.net.router import Routers
 from kilonova.host.net.router_meters import Count
+from kilonova.host.net.vxlan import Overlays
 from kilonova.host.netns import netns_path
 from kilonova.model.errors import HostError
 from kilonova.model.specs import HostNetwork, NetworkSpec, PortSpec, ServerSpec
 
 LOG = logging.getLogger(__name__)
 ACTIVE, DOWN = "ACTIVE", "DOWN"
+OURS = ("tap", "brq", "vxlan-")  # the beginnings of the names of our devices, which are no one else's with our alias
 LIBVIRT_PLUGS_WITHIN = (
     5.0  # seconds between libvirt's making a tap and its putting it into the bridge, at the very most
 )
@@ -37,7 +39,8 @@ class HostNet:
 
     server: device id → ServerSpec, or None, for the metadata service; openstack_files and ec2_tree: its content
     (`kilonova.host.metadata_content`). name_servers: what guests' DNS queries are passed on to; None: to nobody.
-    state_dir: the cloud's directory. Nothing is touched before the first `apply`.
+    state_dir: the cloud's directory. underlay: the namespace of the host's overlay address (None: the current one).
+    Nothing is touched before the first `apply`.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class HostNet:
         ec2_tree: Callable[[ServerSpec], Any] = lambda server: {},
         name_servers: Callable[[], tuple[str, ...]] | None = None,
         set_password: Callable[[str, str], bool] = lambda device_id, password: False,
+        underlay: str | None = None,
     ) -> None:
         self.netns = netns
         self.cloud_id = cloud_id
@@ -62,6 +66,7 @@ class HostNet:
         self._resolver = Resolver(name_servers) if name_servers is not None else None
         self._dhcp = Dhcp(state_dir, self._metadata, self._resolver)
         self._routers = Routers(state_dir, cloud_id, self._metadata)
+        self._overlays = Overlays(underlay)
         self._links: Links | None = None
         self._inode = 0
         self._orphans: set[str] = set()  # seen in the last pass too
@@ -135,10 +140,11 @@ class HostNet:
     def _find_orphans(self, links: Links, seen: Mapping[str, Link], desired: HostNetwork) -> set[str]:
         wanted = {port.tap for port in desired.ports} | {network.bridge for network in desired.networks}
         wanted |= {dhcp_tap(network) for network in desired.networks if wants_dhcp(network)}
+        wanted |= {network.overlay.device for network in desired.networks if network.overlay}
         return {
             link.name
             for link in seen.values()
-            if link.name not in wanted and link.name.startswith(("tap", "brq")) and links.ours(link)
+            if link.name not in wanted and link.name.startswith(OURS) and links.ours(link)
         }
 
     def _apply_network(
@@ -150,7 +156,13 @@ class HostNet:
         except HostError as error:
             LOG.warning("network %s: %s", network.id, error)
             return {}
-        served = True
+        served = carried = True
+        if network.overlay is not None:
+            try:
+                self._overlays.ensure(links, network, bridge, seen.get(network.overlay.device))
+            except (HostError, OSError) as error:
+                LOG.warning("network %s: %s", network.id, error)
+                carried = False
         if wants_dhcp(network):
             try:
                 self._dhcp.ensure(network, ports, links, bridge, seen.get(dhcp_tap(network)))
@@ -163,7 +175,7 @@ class HostNet:
             except HostError as error:  # a tap may go while we look at it
                 LOG.warning("port %s: %s", port.id, error)
                 plugged = False
-            wired = plugged and port.admin_state_up and (served or not served_ips(network, port))
+            wired = plugged and carried and port.admin_state_up and (served or not served_ips(network, port))
             statuses[port.id] = ACTIVE if wired else DOWN
         return statuses
 
@@ -237,7 +249,7 @@ class HostNet:
             if self.netns is None or self._netns_exists():
                 links = self._connect()
                 for name, link in sorted(links.list().items(), reverse=True):
-                    if name.startswith(("tap", "brq")) and links.ours(link):
+                    if name.startswith(OURS) and links.ours(link):
                         links.delete(link)
                 self._rules.purge(self.netns)
             self._rules.forget()

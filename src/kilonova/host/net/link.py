@@ -66,7 +66,7 @@ class Links:
         link = seen or self.netlink.link(name)
         if link is None:
             with self._unless_there():
-                self.netlink.add_bridge(name, *self._birth(mtu))
+                self.netlink.add_bridge(name, *self.birth(mtu))
             link = self._need(name)
         elif link.kind != "bridge":
             raise HostError(f"{name} exists and is no bridge but a {link.kind or 'device'}")
@@ -112,6 +112,12 @@ class Links:
         if not link.up:
             self.netlink.set_link(link, "link set up", up=True)
 
+    def attach_port(self, link: Link, bridge: Link, mtu: int) -> None:
+        """As `attach`, of a device that is our own from its birth: the host takes no address on it either."""
+        if not link.up:
+            disable_ipv6(self.netns, link.name)
+        self.attach(link, bridge, mtu)
+
     def ensure_veth(self, name: str, mtu: int, peer: str, peer_netns: str, peer_mac: str) -> Link:
         """A pair of devices: `name` here, `peer` with its MAC address in another namespace (up is the caller's)."""
         link = self.netlink.link(name)
@@ -119,7 +125,7 @@ class Links:
             mac = attribute(netlink.IFLA_ADDRESS, bytes.fromhex(peer_mac.replace(":", "")))
             with self._unless_there():
                 size = attribute(netlink.IFLA_MTU, mtu)
-                self.netlink.add_veth(name, peer, peer_netns, *self._birth(mtu), peer_attrs=mac + size)
+                self.netlink.add_veth(name, peer, peer_netns, *self.birth(mtu), peer_attrs=mac + size)
             link = self._need(name)
         return self._finish(link, mtu)
 
@@ -129,7 +135,7 @@ class Links:
             raise HostError(f"{link.name} is not ours (ifalias {link.alias!r}): left alone")
         self.netlink.delete_link(link)
 
-    def _birth(self, mtu: int) -> tuple[bytes, ...]:
+    def birth(self, mtu: int) -> tuple[bytes, ...]:
         """What a device has from its first moment."""
         return attribute(netlink.IFLA_MTU, mtu), attribute(netlink.IFLA_GROUP, self.group)
 

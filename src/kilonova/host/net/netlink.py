@@ -82,6 +82,7 @@ class Link:
     alias: str
     group: int
     qdisc: str = ""
+    data: bytes = b""  # of a VXLAN: what it was born with, as attributes
 
 
 def parse_link(data: bytes) -> Link:
@@ -92,13 +93,14 @@ def parse_link(data: bytes) -> Link:
     def text(value: bytes) -> str:
         return value.rstrip(b"\0").decode(errors="replace")
 
-    def number(kind: int) -> int:
-        return int(struct.unpack("=I", found[kind])[0]) if kind in found else 0
+    def number(which: int) -> int:
+        return int(struct.unpack("=I", found[which])[0]) if which in found else 0
 
+    kind = text(info.get(INFO_KIND, b""))
     return Link(
         index=index,
         name=text(found.get(IFLA_IFNAME, b"")),
-        kind=text(info.get(INFO_KIND, b"")),
+        kind=kind,
         up=bool(flags & IFF_UP),
         mtu=number(IFLA_MTU),
         mac=found.get(IFLA_ADDRESS, b"").hex(":"),
@@ -106,6 +108,7 @@ def parse_link(data: bytes) -> Link:
         alias=text(found.get(IFLA_IFALIAS, b"")),
         group=number(IFLA_GROUP),
         qdisc=text(found.get(IFLA_QDISC, b"")),
+        data=info.get(INFO_DATA, b"") if kind == "vxlan" else b"",
     )
 
 

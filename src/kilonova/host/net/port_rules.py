@@ -92,6 +92,9 @@ def _taps(desired: HostNetwork) -> dict[str, frozenset[str]]:
     for port in desired.ports:
         if port.network_id in own:
             own[port.network_id].add(port.tap)
+    for network in desired.networks:
+        if network.id in own and network.overlay is not None:
+            own[network.id].add(network.overlay.device)
     return {network_id: frozenset(taps) for network_id, taps in own.items()}
 
 
