@@ -32,6 +32,7 @@ class Config:
     vif_type: str = "bridge"
     keep_shelved: bool = False  # Nova's shelved_offload_time of -1
     physnets: tuple[tuple[str, str], ...] = ()  # (physical network, link)
+    overlay: str = ""  # this host's address for VXLAN
     volume_backends: tuple[VolumeBackend, ...] = (VolumeBackend("file", "file"),)
     tls_cert: Path | None = None
     tls_key: Path | None = None

@@ -15,8 +15,10 @@ from kilonova.host.libvirt.host import LibvirtHost, LibvirtHostConfig
 from kilonova.host.libvirt.volumes import copier
 from kilonova.host.metadata_content import ec2_tree, openstack_files
 from kilonova.host.net.backend import HostNet
+from kilonova.host.net.netlink import Netlink
 from kilonova.host.net.resolver import host_name_servers
 from kilonova.host.storage import Backend, BackendConfig, make_backend
+from kilonova.model.errors import HostError
 from kilonova.model.specs import ServerSpec
 
 
@@ -43,6 +45,18 @@ def host_net(
     netns = plane_config(config, known).netns
     name_servers = host_name_servers if config.uplink == "nat" else None
     return HostNet(netns, known["id"], config.state, server, openstack_files, ec2_tree, name_servers, set_password)
+
+
+def overlay_address(address: str) -> str:
+    """HostError when no link of this host has it: other hosts would send into the void."""
+    connection = Netlink(None)
+    try:
+        held = {each.partition("/")[0] for of_link in connection.all_addresses().values() for each in of_link}
+    finally:
+        connection.close()
+    if address and address not in held:
+        raise HostError(f"--overlay {address}: no link of this host has that address")
+    return address
 
 
 def volume_backends(config: Config, plane: DataPlane, connection: Connection) -> dict[str, Backend]:
@@ -78,6 +92,7 @@ def make_libvirt_host(
         virt_type=virt_type,
         version=__version__,
         bridge_mappings=plane.bridge_mappings,
+        overlay_ip=overlay_address(config.overlay),
         backends=volume_backends(config, plane, connection),
         qemu_logs=None if config.libvirt_uri else plane.config.libvirt_dir / "log" / "qemu",
     )

@@ -65,6 +65,7 @@ class UpOptions:
     public_cidr: Annotated[str, _host("The public subnet; none: the first free 172.24.N.0/24.")] = ""
     uplink: Annotated[Literal["none", "nat"], _host("May guests reach outside through this host?")] = "none"
     physnet: Annotated[list[str] | None, _host("NAME=LINK, a LAN's physical network; may be repeated.")] = None
+    overlay: Annotated[str, _host("This host's address for VXLAN to others; none: networks stay within it.")] = ""
     volume_backend: Backends = None
     keep_shelved: KeepShelved = False
     host_net: Annotated[bool, _host("Use the root network namespace.", "--host-net")] = False
@@ -80,6 +81,8 @@ class UpOptions:
             )
         if self.physnet and self.virt == "fake":
             raise typer.BadParameter("--physnet puts real guests on a real link: it cannot go with --virt fake")
+        if self.overlay and self.virt == "fake":
+            raise typer.BadParameter("--overlay carries real guests' packets: it cannot go with --virt fake")
         names = (
             "port",
             "listen",
@@ -99,6 +102,7 @@ class UpOptions:
             database_url=self.database,
             public_cidr=_cidr(self.public_cidr),
             physnets=_physnets(self.physnet or []),
+            overlay=_overlay(self.overlay),
             volume_backends=_volume_backends(self.volume_backend or ["file=file"]),
             tls_cert=_absolute(self.tls_cert),
             tls_key=_absolute(self.tls_key),
@@ -144,6 +148,14 @@ def _cidr(text: str) -> str:
         return str(ipaddress.IPv4Network(text)) if text else ""
     except ValueError as error:
         raise typer.BadParameter(f"--public-cidr {text}: {error}; write it as 172.24.4.0/24") from error
+
+
+def _overlay(text: str) -> str:
+    """IPv4 only: networks' MTUs leave room for its outer headers (Neutron: overlay_ip_version)."""
+    try:
+        return str(ipaddress.IPv4Address(text)) if text else ""
+    except ValueError as error:
+        raise typer.BadParameter(f"--overlay {text}: {error}; write it as 192.0.2.7, an address of this host") from error
 
 
 def _physnets(entries: list[str]) -> tuple[tuple[str, str], ...]:

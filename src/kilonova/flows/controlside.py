@@ -53,7 +53,7 @@ class LocalControlSide:
     def report_inventory(self, inventory: HostInventory) -> None:
         def write(tx: Tx) -> None:
             hosts.report_inventory(tx, inventory)
-            agents.report(tx, self.host, inventory.bridge_mappings)
+            agents.report(tx, self.host, inventory.bridge_mappings, inventory.overlay_ip)
             services.report_inventory(tx, inventory)
 
         self.database.write(write)

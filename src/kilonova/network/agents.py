@@ -10,7 +10,7 @@ from kilonova.db.engine import Tx
 from kilonova.model.errors import NotFound
 from kilonova.model.ids import now
 from kilonova.network import attributes as a
-from kilonova.network import dhcp, networks, ports, query, router_ports, rows, scheduling, tables
+from kilonova.network import dhcp, networks, ports, provider, query, router_ports, rows, scheduling, tables
 from kilonova.network.rows import Row
 from kilonova.web.call import Call
 
@@ -52,11 +52,12 @@ def is_alive(agent: Row) -> bool:
     return bool((now() - agent["heartbeat_timestamp"]).total_seconds() < scheduling.DOWN_AFTER)
 
 
-def report(tx: Tx, host: str, bridge_mappings: Mapping[str, str] | None = None) -> None:
+def report(tx: Tx, host: str, bridge_mappings: Mapping[str, str] | None = None, overlay_ip: str = "") -> None:
     """A host is there: its agents' heartbeat, made known when it is the first.
 
     When they come, or come back, what waited for an agent gets one; not with each beat, or what an administrator has
     taken from an agent would be back. `bridge_mappings`: physical network → the bridge that carries it on the host.
+    overlay_ip: where its end of VXLANs is, "" when it has none.
     """
     when = now()
     alive = tx.scalar(sa.select(sa.func.count()).where(TABLE.c.host == host, scheduling.fresh()))
@@ -67,13 +68,21 @@ def report(tx: Tx, host: str, bridge_mappings: Mapping[str, str] | None = None) 
             "created_at": when, "started_at": when, "heartbeat_timestamp": when, "admin_state_up": True,
         }  # fmt: skip
         rows.insert_ignore(tx, TABLE, row)
-    mapped = {"bridge_mappings": dict(bridge_mappings or {})}
-    if scheduling.bridge_mappings(tx, host) != mapped["bridge_mappings"]:
+    mappings = dict(bridge_mappings or {})
+    found = {"bridge_mappings": mappings, **(overlay_configuration(overlay_ip) if overlay_ip else {})}
+    before = scheduling.configuration(tx, host)
+    if before != found:
         own = TABLE.update().where(TABLE.c.host == host, TABLE.c.agent_type == scheduling.L2)
-        tx.execute(own.values(configurations=mapped))
+        tx.execute(own.values(configurations=found))
+    if before.get("bridge_mappings", {}) != mappings:
         carry(tx, host)
     if alive < len(TYPES):
         adopt(tx)
+
+
+def overlay_configuration(address: str) -> dict[str, Any]:
+    """In the words of Neutron's Linux bridge agent."""
+    return {"tunneling_ip": address, "tunnel_types": [provider.VXLAN], "l2_population": True}
 
 
 def adopt(tx: Tx) -> None:

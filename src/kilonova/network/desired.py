@@ -16,7 +16,7 @@ from sqlalchemy.sql import Executable
 
 from kilonova.db.engine import Tx
 from kilonova.model.specs import GroupSpec, HostNetwork, NetworkSpec, PortSpec, RuleSpec
-from kilonova.network import dhcp, ports, qos_specs, router_specs, scheduling, specs, tables
+from kilonova.network import dhcp, overlays, ports, qos_specs, router_specs, scheduling, specs, tables
 
 ANEW = 60.0  # seconds
 
@@ -162,6 +162,11 @@ class Desired:
             known[spec.id] = (tokens[spec.id], spec)
         for network_id in known.keys() - tokens.keys():
             del known[network_id]
+        overlaid = overlays.of_host(tx, self.host, ids)
+        for network_id, (token, spec) in known.items():
+            fresh = overlays.with_overlay(spec, overlaid.get(network_id))
+            if fresh is not spec:
+                known[network_id] = (token, fresh)
         return tuple([known[network_id][1] for network_id in ids if network_id in known])
 
     def _groups(self, tx: Tx, found: Iterable[PortSpec]) -> tuple[GroupSpec, ...]:

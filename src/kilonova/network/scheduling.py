@@ -1,6 +1,7 @@
 """Which agents are alive, and the one that a router or a network's DHCP goes to (Neutron: its agent schedulers)."""
 
 import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -33,6 +34,12 @@ def l3_host(tx: Tx) -> str:
     return str(min(agents, key=lambda agent: load.get(agent["host"], 0))["host"]) if agents else ""
 
 
+def overlay_addresses(tx: Tx) -> dict[str, str]:
+    """Host → its overlay address, of those that have one. A dead agent's host counts: its guests live on."""
+    reported = tx.execute(sa.select(TABLE.c.host, TABLE.c.configurations).where(TABLE.c.agent_type == L2))
+    return {host: found["tunneling_ip"] for host, found in reported.all() if found.get("tunneling_ip")}
+
+
 def physical_networks(tx: Tx) -> set[str]:
     """All that some host carries (Neutron: the keys of network_vlan_ranges)."""
     reported = tx.execute(sa.select(TABLE.c.configurations).where(TABLE.c.agent_type == L2)).scalars()
@@ -40,6 +47,11 @@ def physical_networks(tx: Tx) -> set[str]:
 
 
 def bridge_mappings(tx: Tx, host: str) -> dict[str, str]:
-    """Physical network → the bridge that carries it on the host, as its L2 agent reports."""
+    """Physical network → the bridge that carries it on the host."""
+    return dict(configuration(tx, host).get("bridge_mappings", {}))
+
+
+def configuration(tx: Tx, host: str) -> dict[str, Any]:
+    """What its L2 agent reports of itself."""
     found = tx.scalar(sa.select(TABLE.c.configurations).where(TABLE.c.host == host, TABLE.c.agent_type == L2))
-    return dict((found or {}).get("bridge_mappings", {}))
+    return dict(found or {})

@@ -72,6 +72,7 @@ class LibvirtHostConfig:
     version: str = "1"
     qemu_logs: Path | None = None
     bridge_mappings: Mapping[str, str] = field(default_factory=dict)  # physical network → the bridge that carries it
+    overlay_ip: str = ""
     backends: Mapping[str, Backend] = field(default_factory=dict)  # of volumes, by name
 
 
@@ -119,7 +120,8 @@ class LibvirtHost(Volumes, ServerDisks):
             found = facts.get_inventory(self._conn(), self.name, self.config.instances, self.config.virt_type)
         except libvirt.libvirtError as error:
             raise HostError(f"libvirt: {error}") from error
-        return replace(found, bridge_mappings=dict(self.config.bridge_mappings), pools=self.pools())
+        own = {"bridge_mappings": dict(self.config.bridge_mappings), "overlay_ip": self.config.overlay_ip}
+        return replace(found, **own, pools=self.pools())
 
     def prepare_disks(self, work: Work) -> Any:
         """Returns {"disks": the files made, "root_device_name": "/dev/vda"}."""
