@@ -28,6 +28,7 @@ from kilonova.host.net.link import Links
 from kilonova.model.specs import HostNetwork, NetworkSpec, PortSpec, RuleSpec
 
 SIZES, RULES, A_NETWORK, ROUNDS = (10, 100, 1000), 20, 250, 5
+RESYNC = 500  # ports that a restart may take two seconds for
 COLUMNS = ("first", "same", "rule", "port", "restart", "drift")
 
 
@@ -54,7 +55,7 @@ def seconds(act: Callable[[], object]) -> float:
 
 
 def measure(ports: int, folder: Path) -> dict[str, float]:
-    """Seconds of each kind of pass: medians, but for the first."""
+    """Of so many ports; `folder` is made. Seconds of each kind of pass: medians, but for the first."""
     lab, wanted = Lab(folder), desired(ports)
     extra = netlab.port(wanted.networks[-1], "10.0.3.3", rules=wanted.ports[0].rules)
     more = msgspec.structs.replace(wanted, ports=(*wanted.ports, extra))

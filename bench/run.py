@@ -1,6 +1,6 @@
 """The numbers, each beside its control in the same run: `make bench` (root, real libvirt) → a table, build/bench.json.
 
-Medians of several runs. ROUNDS changes how many; the whole takes some five minutes.
+Medians of several runs. ROUNDS changes how many; the whole takes some ten minutes.
 """
 
 import json
@@ -132,6 +132,18 @@ def fake(folder: Path) -> dict[str, Any]:
     return out
 
 
+def passes(folder: Path) -> dict[str, Any]:
+    """Of the port loop over real taps with 20 rules a port, in milliseconds; `rules.py` tells the kinds."""
+    import rules
+
+    return {
+        f"{ports}_ports_{rules.RULES}_rules_ms": {
+            kind: round(seconds * 1000, 1) for kind, seconds in rules.measure(ports, folder / f"rules-{ports}").items()
+        }
+        for ports in (*rules.SIZES, rules.RESYNC)
+    }
+
+
 def rows(result: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
     """The leaves by their dotted path."""
     found: list[tuple[str, Any]] = []
@@ -149,9 +161,9 @@ def main() -> None:
         "rounds": ROUNDS,
     }
     with tempfile.TemporaryDirectory(prefix="kn-bench-") as name:
-        parts = {"real": real, "fake": fake} if os.getuid() == 0 else {"fake": fake}
+        parts = {"real": real, "passes": passes, "fake": fake} if os.getuid() == 0 else {"fake": fake}
         for part, measure in parts.items():
-            print(f"measuring the {part} host …", file=sys.stderr)
+            print(f"measuring: {part} …", file=sys.stderr)
             result[part] = measure(Path(name))
     result["seconds"] = round(time.monotonic() - began)
     Path("build").mkdir(exist_ok=True)

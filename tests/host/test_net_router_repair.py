@@ -92,6 +92,39 @@ def test_wrong_things_are_put_right(lab: RouterLab) -> None:
         assert [sorted(text.splitlines()) for text in now] == [sorted(text.splitlines()) for text in routes], number
 
 
+def test_all_that_is_done_by_hand_at_once_is_put_right_in_one_pass(lab: RouterLab) -> None:
+    """While no process looks. A device that nobody wants is cut off in that pass, and goes by a second look."""
+    net = netlab.network()
+    port, other = (netlab.port(net, f"10.0.0.1{n}", rules=(*EGRESS, PING)) for n in (1, 2))
+    guest = lab.routed(port, "10.0.0.1")
+    lab.guest(other, "10.0.0.12/24")
+    inside, out = leg(net, "10.0.0.1"), leg(lab.external, GATEWAY, external=True)
+    one = router(inside, out, floating_ips=(floating(FLOATING[0], port),))
+    want = desired((net, lab.external), (port, other), one)
+    lab.apply(want)
+    assert lab.writes(want) == []
+    stray, ip = "tapstray-ours", ["ip", "-n", lab.netns]
+    for damage in range(2):
+        run([*ip, "link", "delete", net.bridge])
+        run(["nft", "flush", "ruleset"], netns=lab.netns)
+        processes.end(netlab.pids_with(str(lab.state)), lambda pid: True)
+        run(["ip", "netns", "delete", one.namespace])
+        run(["ip", "netns", "delete", lab.net.dhcp_namespace(net.id)])
+        run([*ip, "tuntap", "add", stray, "mode", "tap"])
+        run([*ip, "link", "set", stray, "alias", f"kilonova:{lab.cloud_id}"])
+        lab.restart()
+        assert set(lab.net.apply(want).values()) == {"ACTIVE"}, damage
+        assert stray in run(["nft", "list", "set", "bridge", lab.net.table, "blocked"], netns=lab.netns)
+        # The second look; and what kept it cut off goes after it.
+        assert [lab.writes(want) for _ in range(3)] == [["netlink link delete"], ["nft -f"], []], damage
+        assert stray not in list_links(lab.netns)
+        assert netlab.pings(guest, "10.0.0.12")
+        assert netlab.pings(guest, LAN)
+        assert netlab.pings(lab.lan, FLOATING[0])
+        assert netlab.dhcp(guest, port.mac_address)["ip"] == bytes([10, 0, 0, 11])
+        assert not netlab.connects(lab.lan, FLOATING[0], 22)
+
+
 def test_somebody_elses_rules_in_the_namespace_stay(lab: RouterLab) -> None:
     net = netlab.network(enable_dhcp=False)
     one = router(leg(net, "10.0.0.1"))
