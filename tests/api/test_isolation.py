@@ -52,13 +52,15 @@ BODIES |= {  # by two words, where one word means several things
     "attachments": {"attachment": {"connector": {"host": "h"}}}, "attachments/action": {"os-complete": {}},
     "groups": {"group": {"name": "n"}}, "groups/action": {"delete": {"delete-volumes": True}},
     "accept": {"accept": {"auth_key": "k"}},
+    "application_credentials": {"application_credential": {"name": "n"}},
+    "trusts": {"trust": {"trustor_user_id": "t", "trustee_user_id": "t", "impersonation": True}},
 }  # fmt: skip
 # Owned by nobody, or by everybody: flavors, the cloud's own documents.
 COMMON = ("/v2.1/flavors", "/v2.1/os-quota-sets/{id}/defaults", "/v2.1/extensions", "/v2.0/extensions", "/v2/schemas")
 # A path names a project or a user there, and Nova's, Neutron's and Keystone's rules say 403 whoever asks for another.
 NAMED = ("/v2.1/os-quota-sets", "/v2.1/os-simple-tenant-usage", "/v2.0/quotas", "/v2.0/auto-allocated-topology", "/v3/")
 # A reader's own: their keypairs, credentials, password, token.
-OWN = ("/v2.1/os-keypairs", "/v3/credentials", "/v3/users/{id}/", "/v3/auth/tokens")
+OWN = ("/v2.1/os-keypairs", "/v3/credentials", "/v3/users/{id}/", "/v3/auth/tokens", "/v3/OS-TRUST/trusts")
 GONE = "gone"  # Nova's policy of what is no more: 410 to everybody
 
 
@@ -193,6 +195,8 @@ def test_what_is_anothers_is_not_there(everything: Everything) -> None:
             continue
         forbidden = not service.policy[route.policy](CONTEXTS[OTHER], {})
         expected = {403} if forbidden else {403, 404} if path.startswith(NAMED) else {404}
+        if route.hidden:  # to who may not see it, it is not there
+            expected = {404}
         if service is VOLUME:  # the project in the address must be the token's, and is looked at first
             bad = "{project_id}" in path or path.endswith("/accept")  # whoever has the key may accept a transfer
             expected = {403} if forbidden or ("quota" in path and not bad) else {400} if bad else {404}
@@ -254,7 +258,8 @@ def test_only_a_project_s_token_opens_what_projects_have(everything: Everything,
             method, path = key.split()
             if route.policy and (route.until is None or route.until >= (2, 96)):
                 url = everything.concrete(service, path)
-                assert everything.call(method, url, token, body_for(method, path, url)).status_code == 403, path
+                refused = 404 if route.hidden else 403
+                assert everything.call(method, url, token, body_for(method, path, url)).status_code == refused, path
     assert everything.call("GET", "/identity/v3/projects", token).status_code == 200
 
 

@@ -11,6 +11,9 @@ from kilonova.db.engine import Database
 from kilonova.db.schema import METADATA
 
 LATER_TABLES = (
+    "identity_trusts",
+    "identity_access_rules",
+    "identity_application_credentials",
     "compute_block_devices",
     "compute_aggregate_hosts",
     "compute_aggregates",

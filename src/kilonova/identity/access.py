@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.identity.records import Row, forbidden, not_found, row_of
+from kilonova.identity.tables import USERS
 from kilonova.web.call import Call, Context
 
 May = Callable[[Context, Row], bool]
@@ -84,3 +85,20 @@ def default_domain(call: Call) -> str:
     _normalize_domain_id), else the default one."""
     who = call.context
     return who.domain_id or who.project_domain_id or "default"
+
+
+def require_unrestricted(call: Call, managing: str) -> None:
+    """Forbidden to a token of a credential that was not made to manage others."""
+    if not call.context.unrestricted:
+        raise forbidden(f"Using method 'application_credential' is not allowed for managing {managing}.")
+
+
+def owner(call: Call, action: str) -> Row:
+    """The user of the path, for that user and for who reads all."""
+    return fetch(call, USERS, "user", action, lambda context, row: context.user_id == row["id"])
+
+
+def refuse_others(call: Call, user: Row, action: str) -> None:
+    """What only its owner and an administrator may write."""
+    if not (call.context.is_admin or call.context.user_id == user["id"]):
+        raise forbidden(action)

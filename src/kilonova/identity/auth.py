@@ -1,180 +1,139 @@
 """POST /v3/auth/tokens and what a caller may ask about tokens and scopes."""
 
 import dataclasses
-import datetime
 import time
 from typing import Any
 
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.identity import catalog, scopes, tokens, views
-from kilonova.identity.passwords import check_password
-from kilonova.identity.records import Row, boolean, expecting, forbidden, row_of, touch
+from kilonova.identity import access_rules, catalog, scopes, tokens, trusts, views
+from kilonova.identity.methods import Proof, find_domain, prove, refused
+from kilonova.identity.records import Row, boolean, expecting, forbidden, touch
 from kilonova.identity.tables import PROJECTS, REVOKED_TOKENS, USERS
-from kilonova.identity.tokens import UNAUTHORIZED, Token, Verified
-from kilonova.model.errors import BadRequest, Forbidden, NotFound, Unauthorized
+from kilonova.identity.times import stamp
+from kilonova.identity.tokens import Token, Verified
+from kilonova.model.errors import Forbidden, NotFound, Unauthorized
 from kilonova.web.call import Call, Reply
 
 EXPIRED_WINDOW = 172800.0  # seconds: how long ?allow_expired=1 still tells about a token; Keystone's default
 
 
-def refused() -> Unauthorized:
-    return Unauthorized(UNAUTHORIZED)
-
-
-def stamp(when: float) -> str:
-    return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-# --- who: the identity part ---------------------------------------------------------------------------------------
-
-
-def find_domain(tx: Tx, asked: Any, target: str) -> str:
-    """The id of an enabled domain named in a request by id or name; Unauthorized when there is none."""
-    if not isinstance(asked, dict) or not ("id" in asked or "name" in asked):
-        raise expecting("domain", target)
-    chosen = PROJECTS.c.id == asked["id"] if "id" in asked else PROJECTS.c.name == asked["name"]
-    row = tx.first(sa.select(PROJECTS).where(PROJECTS.c.is_domain, chosen))
-    if row is None or not row["enabled"]:
-        raise refused()
-    return str(row["id"])
-
-
-def find_user(tx: Tx, asked: Row) -> Row | None:
-    """The user a request names by id, or by name and domain; None when there is none or it may not log in."""
-    if "id" in asked:
-        chosen: Any = USERS.c.id == asked["id"]
-    elif "name" in asked:
-        try:
-            domain_id = find_domain(tx, asked.get("domain"), "user")
-        except Unauthorized:
-            return None
-        chosen = sa.and_(USERS.c.domain_id == domain_id, USERS.c.name == asked["name"])
-    else:
-        raise expecting("id or name", "user")
-    enabled = sa.select(PROJECTS.c.id).where(PROJECTS.c.is_domain, PROJECTS.c.enabled)
-    row = tx.first(sa.select(USERS).where(chosen, USERS.c.enabled, USERS.c.domain_id.in_(enabled)))
-    return row_of(row) if row else None
-
-
-def by_password(call: Call, identity: Row) -> Row:
-    asked = identity.get("password", {}).get("user")
-    if not isinstance(asked, dict):
-        raise expecting("user", "password")
-    user = call.database.read(lambda tx: find_user(tx, asked))
-    password = asked.get("password")
-    if not isinstance(password, str):
-        raise expecting("password", "user")
-    if not check_password(password, user["password_hash"] if user else None) or user is None:
-        raise refused()
-    return user
-
-
-def by_token(call: Call, identity: Row) -> Token:
-    text = identity.get("token", {}).get("id")
-    if not isinstance(text, str):
-        raise expecting("id", "token")
-    try:
-        return call.database.read(lambda tx: tokens.verify(tx, call.services.fernet, text)).token
-    except NotFound as error:
-        raise refused() from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Proof:
-    """Who a request proved to be, and the token it exchanges, if it does."""
-
-    user_id: str
-    methods: tuple[str, ...]
-    old: Token | None
-
-
-def prove(call: Call, identity: Row) -> Proof:
-    """All methods that the request names must succeed, and for one user."""
-    users: set[str] = set()
-    old: Token | None = None
-    names = identity["methods"]
-    if not names:
-        raise BadRequest("Invalid input for field 'identity/methods': [] should be non-empty")
-    for name in names:
-        if name not in ("password", "token"):
-            raise Unauthorized("Attempted to authenticate with an unsupported method.")
-        if not isinstance(identity.get(name), dict):
-            raise expecting(name, "identity")
-        if name == "password":
-            users.add(by_password(call, identity)["id"])
-        else:
-            old = by_token(call, identity)
-            users.add(old.user_id)
-    if len(users) != 1:
-        raise refused()
-    used = {*names, *(old.methods if old else ())}
-    return Proof(users.pop(), tuple(name for name in tokens.METHODS if name in used), old)
-
-
 # --- where: the scope part ----------------------------------------------------------------------------------------
 
 
-def find_scope(tx: Tx, scope: Any, user_id: str) -> tuple[str, str]:
-    """(kind, id) of the scope asked for; with none asked, the user's default project where the user has a role."""
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """`kind` as in `tokens.SCOPES`; `key` "" for unscoped, "all" for the system; `trust`: the row of one asked for."""
+
+    kind: str
+    key: str
+    trust: Row | None = None
+
+
+def find_scope(tx: Tx, scope: Any, user_id: str) -> Scope:
+    """The scope asked for; with none asked, the user's default project where the user has a role."""
     if scope is None:
         return default_scope(tx, user_id)
     if scope == "unscoped":
-        return "unscoped", ""
+        return Scope("unscoped", "")
     kinds = [kind for kind in ("project", "domain", "system", "unscoped", "OS-TRUST:trust") if kind in scope]
     if len(kinds) != 1:
         raise expecting("project, domain, OS-TRUST:trust or unscoped", "scope")
     kind, asked = kinds[0], scope[kinds[0]]
     if kind == "unscoped":
-        return kind, ""
-    if kind == "OS-TRUST:trust":
-        raise refused()
+        return Scope(kind, "")
     if not isinstance(asked, dict):
         raise expecting(f"an object called {kind}", "scope")
+    if kind == "OS-TRUST:trust":
+        if not isinstance(asked.get("id"), str):
+            raise expecting("trust_id", "trust")
+        trust = trusts.use(tx, asked["id"], user_id)
+        return Scope("project" if trust["project_id"] else "unscoped", trust["project_id"] or "", trust)
     if kind == "system":
         if asked.get("all") is not True:
             raise expecting("all", "system")
-        return kind, "all"
+        return Scope(kind, "all")
     if kind == "domain":
-        return kind, find_domain(tx, asked, "scope")
+        return Scope(kind, find_domain(tx, asked, "scope"))
     if "id" in asked:
-        return kind, str(asked["id"])
+        return Scope(kind, str(asked["id"]))
     if "name" not in asked:
         raise expecting("id or name", "project")
     domain_id = find_domain(tx, asked.get("domain"), "project")
     same = sa.and_(PROJECTS.c.domain_id == domain_id, PROJECTS.c.name == asked["name"])
-    return kind, tx.scalar(sa.select(PROJECTS.c.id).where(same)) or ""
+    return Scope(kind, tx.scalar(sa.select(PROJECTS.c.id).where(same)) or "")
 
 
-def default_scope(tx: Tx, user_id: str) -> tuple[str, str]:
+def default_scope(tx: Tx, user_id: str) -> Scope:
     wanted = tx.scalar(sa.select(USERS.c.default_project_id).where(USERS.c.id == user_id))
     if wanted and any(project["id"] == wanted for project in scopes.projects_of(tx, user_id)):
-        return "project", wanted
-    return "unscoped", ""
+        return Scope("project", wanted)
+    return Scope("unscoped", "")
+
+
+def scope_of(tx: Tx, asked: Any, proof: Proof) -> Scope:
+    """Delegated tokens stay where they are: an application credential's own project, and no token of a trust's token."""
+    if proof.credential:
+        if asked is not None:
+            raise Unauthorized(
+                "Error authenticating with application credential: Application credentials cannot request a scope."
+            )
+        return Scope("project", proof.credential["project_id"])
+    if proof.old and proof.old.trust_id:
+        raise forbidden("Using trust-scoped token to create another token. Create a new trust-scoped token instead")
+    if proof.old and proof.old.application_credential_id:
+        found = find_scope(tx, asked, proof.user_id) if asked is not None else Scope("project", proof.old.scope_id)
+        if (found.kind, found.key, found.trust) != ("project", proof.old.scope_id, None):
+            raise refused()
+        return found
+    return find_scope(tx, asked, proof.user_id)
+
+
+def new_token(proof: Proof, scope: Scope) -> Token:
+    """As long as tokens last, or what it comes from."""
+    now = round(time.time(), 6)  # what a token keeps: it must tell the same times ever after
+    chain: tuple[str, ...] = ()
+    expires = float(int(now) + tokens.LIFETIME)  # whole seconds, as Keystone's
+    credential_id = proof.credential["id"] if proof.credential else ""
+    if proof.old:
+        chain, expires = proof.old.audit_ids[-1:], proof.old.expires_at
+        credential_id = credential_id or proof.old.application_credential_id
+    user_id = proof.user_id
+    if scope.trust and scope.trust["impersonation"]:
+        user_id = scope.trust["trustor_user_id"]
+    for source in (scope.trust, proof.credential):
+        if source and source["expires_at"] is not None:
+            expires = min(expires, source["expires_at"])
+    return Token(
+        user_id, proof.methods, scope.kind, scope.key, now, expires, (tokens.new_audit_id(), *chain),
+        application_credential_id=credential_id, trust_id=scope.trust["id"] if scope.trust else "",
+    )  # fmt: skip
 
 
 def issue(call: Call) -> Reply:
     """POST /v3/auth/tokens. No transaction is open while the password is checked."""
     asked = call.body["auth"]
-    proof = prove(call, asked["identity"])
+    return grant(call, prove(call, asked["identity"]), asked.get("scope"), 201)
+
+
+def grant(call: Call, proof: Proof, asked: Any, status: int) -> Reply:
+    """A token for who has proved to be somebody, in the scope asked for."""
 
     def decide(tx: Tx) -> Any:
-        kind, key = find_scope(tx, asked.get("scope"), proof.user_id)
-        now = round(time.time(), 6)  # what a token keeps: it must tell the same times ever after
-        if proof.old:
-            chain, expires = proof.old.audit_ids[-1:], proof.old.expires_at
-        else:
-            chain, expires = (), float(int(now) + tokens.LIFETIME)  # whole seconds, as Keystone's
-        token = Token(proof.user_id, proof.methods, kind, key, now, expires, (tokens.new_audit_id(), *chain))
+        token = new_token(proof, scope_of(tx, asked, proof))
         try:
             verified = tokens.resolve(tx, token)
         except NotFound as error:
+            if token.trust_id:
+                raise Forbidden("Trustee has no delegated roles.") from error
             raise refused() from error
         return token, body(call, tx, verified, call.arg("nocatalog") is None)
 
-    token, answer = call.database.read(decide)
-    return Reply(answer, 201, {"X-Subject-Token": tokens.encode(call.services.fernet, token), "Vary": "X-Auth-Token"})
+    uses = isinstance(asked, dict) and "OS-TRUST:trust" in asked
+    token, answer = call.database.write(decide) if uses else call.database.read(decide)
+    headers = {"X-Subject-Token": tokens.encode(call.services.fernet, token), "Vary": "X-Auth-Token"}
+    return Reply(answer, status, headers)
 
 
 def _short(row: Row) -> Row:
@@ -198,6 +157,20 @@ def body(call: Call, tx: Tx, verified: Verified, with_catalog: bool) -> Row:
     if verified.project and verified.project_domain:
         inner["project"] = {**_short(verified.project), "domain": _short(verified.project_domain)}
         inner["is_domain"] = verified.project["is_domain"]
+    if verified.delegated.trust:
+        trust = verified.delegated.trust
+        inner["OS-TRUST:trust"] = {
+            "id": trust["id"],
+            "impersonation": trust["impersonation"],
+            "trustor_user": {"id": trust["trustor_user_id"]},
+            "trustee_user": {"id": trust["trustee_user_id"]},
+        }
+    if verified.delegated.credential:
+        credential = verified.delegated.credential
+        inner["application_credential"] = {**_short(credential), "restricted": not credential["unrestricted"]}
+        if credential["access_rule_ids"] is not None:
+            rules = [access_rules.brief(rule) for rule in verified.delegated.rules]
+            inner["application_credential"]["access_rules"] = rules
     if token.scope != "unscoped":
         inner["roles"] = [_short(role) for role in verified.roles]
         if with_catalog:

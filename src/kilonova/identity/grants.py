@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from kilonova.identity import access, views
+from kilonova.identity import access, application_credentials, views
 from kilonova.identity.records import Row, forbidden, get, not_found, row_of, touch
-from kilonova.identity.tables import ASSIGNMENTS, GROUPS, PROJECTS, ROLES, USERS
+from kilonova.identity.tables import APPLICATION_CREDENTIALS, ASSIGNMENTS, GROUPS, PROJECTS, ROLES, USERS
 from kilonova.model.errors import NotFound
 from kilonova.web.call import Call
 
@@ -118,4 +118,7 @@ def take(call: Call) -> None:
     if not given:
         raise _missing(grant, role)
     call.tx.execute(sa.delete(ASSIGNMENTS).where(grant.condition, ASSIGNMENTS.c.role_id == role["id"]))
+    if (grant.actor_type, grant.target_type, grant.inherited) == ("user", "project", False):
+        c = APPLICATION_CREDENTIALS.c  # Keystone's _delete_app_creds_on_assignment_removal
+        application_credentials.remove(call.tx, c.user_id == grant.actor_id, c.project_id == grant.target_id)
     touch(call.tx)

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.identity import access, scopes, views
+from kilonova.identity import access, application_credentials, scopes, trusts, views
 from kilonova.identity.records import (
     Row,
     boolean,
@@ -21,7 +21,7 @@ from kilonova.identity.records import (
     touch,
     update,
 )
-from kilonova.identity.tables import ASSIGNMENTS, CREDENTIALS, PROJECTS, USERS
+from kilonova.identity.tables import APPLICATION_CREDENTIALS, ASSIGNMENTS, CREDENTIALS, PROJECTS, TRUSTS, USERS
 from kilonova.model.errors import BadRequest, Forbidden
 from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call, Context
@@ -203,6 +203,8 @@ def remove(tx: Tx, keys: list[str]) -> None:
     a = ASSIGNMENTS.c
     tx.execute(sa.delete(ASSIGNMENTS).where(a.target_type.in_(("project", "domain")), a.target_id.in_(keys)))
     tx.execute(sa.delete(CREDENTIALS).where(CREDENTIALS.c.project_id.in_(keys)))
+    application_credentials.remove(tx, APPLICATION_CREDENTIALS.c.project_id.in_(keys))
+    trusts.remove(tx, TRUSTS.c.project_id.in_(keys))
     tx.execute(sa.update(USERS).where(USERS.c.default_project_id.in_(keys)).values(default_project_id=None))
     tx.execute(sa.delete(PROJECTS).where(PROJECTS.c.id.in_(keys)))
     touch(tx)

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from kilonova.identity import scopes, views
+from kilonova.identity import application_credentials, scopes, views
 from kilonova.identity.records import (
     Row,
     conflict,
@@ -57,6 +57,7 @@ def delete(call: Call) -> None:
     refuse_immutable(row, "role", "delete")
     key, implied = row["id"], IMPLIED_ROLES.c
     call.tx.execute(sa.delete(ASSIGNMENTS).where(ASSIGNMENTS.c.role_id == key))
+    application_credentials.remove_with_role(call.tx, key)
     call.tx.execute(
         sa.delete(IMPLIED_ROLES).where(sa.or_(implied.prior_role_id == key, implied.implied_role_id == key))
     )

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from kilonova.identity import (
     access,
+    access_rules,
+    application_credentials,
     assignments,
     auth,
     catalog,
@@ -17,6 +19,7 @@ from kilonova.identity import (
     projects,
     roles,
     schemas,
+    trusts,
     users,
 )
 from kilonova.web import faults
@@ -159,7 +162,35 @@ KEPT: Mapping[str, Route] = {
     "DELETE /v3/policies/{id}": Route(policies.delete, "identity:delete_policy", 204),
 }
 
-ROUTES: dict[str, Route] = {**AUTH, **PROJECTS, **USERS, **ROLES, **CATALOG, **KEPT}
+DELEGATED: Mapping[str, Route] = {
+    "GET /v3/users/{id}/application_credentials": Route(
+        application_credentials.index, "identity:list_application_credentials"
+    ),
+    "POST /v3/users/{id}/application_credentials": Route(
+        application_credentials.create,
+        "identity:create_application_credential",
+        201,
+        tx="none",
+        schema=schemas.APPLICATION_CREDENTIAL_CREATE,
+    ),
+    "GET /v3/users/{id}/application_credentials/{credential_id}": Route(
+        application_credentials.show, "identity:get_application_credential"
+    ),
+    "DELETE /v3/users/{id}/application_credentials/{credential_id}": Route(
+        application_credentials.delete, "identity:delete_application_credential", 204
+    ),
+    "GET /v3/users/{id}/access_rules": Route(access_rules.index, "identity:list_access_rules"),
+    "GET /v3/users/{id}/access_rules/{rule_id}": Route(access_rules.show, "identity:get_access_rule"),
+    "DELETE /v3/users/{id}/access_rules/{rule_id}": Route(access_rules.delete, "identity:delete_access_rule", 204),
+    "GET /v3/OS-TRUST/trusts": Route(trusts.index, "identity:list_trusts"),
+    "POST /v3/OS-TRUST/trusts": Route(trusts.create, "identity:create_trust", 201, schema=schemas.TRUST_CREATE),
+    "GET /v3/OS-TRUST/trusts/{trust_id}": Route(trusts.show, "identity:get_trust"),
+    "DELETE /v3/OS-TRUST/trusts/{trust_id}": Route(trusts.delete, "identity:delete_trust", 204),
+    "GET /v3/OS-TRUST/trusts/{trust_id}/roles": Route(trusts.list_roles, "identity:list_roles_for_trust"),
+    "GET /v3/OS-TRUST/trusts/{trust_id}/roles/{role_id}": Route(trusts.show_role, "identity:get_role_for_trust"),
+}
+
+ROUTES: dict[str, Route] = {**AUTH, **PROJECTS, **USERS, **ROLES, **CATALOG, **KEPT, **DELEGATED}
 
 READS_ALL: Rule = lambda context, target: access.reads_all(context)  # noqa: E731
 
@@ -247,6 +278,19 @@ POLICY: dict[str, Rule] = {
     "identity:get_policy": READS_ALL,
     "identity:update_policy": admin,
     "identity:delete_policy": admin,
+    "identity:list_application_credentials": anyone,
+    "identity:create_application_credential": anyone,
+    "identity:get_application_credential": anyone,
+    "identity:delete_application_credential": anyone,
+    "identity:list_access_rules": anyone,
+    "identity:get_access_rule": anyone,
+    "identity:delete_access_rule": anyone,
+    "identity:list_trusts": anyone,
+    "identity:create_trust": anyone,
+    "identity:get_trust": anyone,
+    "identity:delete_trust": anyone,
+    "identity:list_roles_for_trust": anyone,
+    "identity:get_role_for_trust": anyone,
 }
 
 

@@ -141,6 +141,71 @@ POLICY_CREATE, POLICY_UPDATE = pair(
     "policy", {"blob": {"type": ["string", "object"]}, "type": name(255)}, ("blob", "type")
 )
 
+_ROLE_REFERENCES: Schema = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"id": ID, "name": name(255)},
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    },
+}
+_RULE_PARTS: Schema = {
+    "service": {"type": "string", "minLength": 1, "maxLength": 64},
+    "method": {"enum": ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]},
+    "path": {"type": "string", "maxLength": 225, "pattern": "^/"},
+}
+_ACCESS_RULE: Schema = {
+    "oneOf": [
+        {
+            "type": "object",
+            "properties": _RULE_PARTS,
+            "required": list(_RULE_PARTS),
+            "additionalProperties": False,
+        },
+        {"type": "object", "properties": {"id": ID}, "required": ["id"], "additionalProperties": False},
+    ]
+}
+APPLICATION_CREDENTIAL_CREATE: Schema = {
+    "type": "object",
+    "properties": {
+        "application_credential": {
+            "type": "object",
+            "properties": {
+                "id": {"type": "string"},
+                "project_id": {"type": "string"},
+                "system": TEXT,
+                "name": name(255),
+                "description": TEXT,
+                "secret": TEXT,
+                "expires_at": TEXT,
+                "roles": _ROLE_REFERENCES,
+                "unrestricted": _SWITCH,
+                "access_rules": {"type": "array", "items": _ACCESS_RULE},
+            },
+            "required": ["name"],
+            "additionalProperties": False,
+        }
+    },
+    "required": ["application_credential"],
+}
+TRUST_CREATE = wrapped(
+    "trust",
+    {
+        "trustee_user_id": ID,
+        "trustor_user_id": ID,
+        "impersonation": FLAG,
+        "project_id": optional(ID),
+        "remaining_uses": {"type": ["integer", "null"], "minimum": 1, "maximum": 2**31 - 1},
+        "expires_at": TEXT,
+        "allow_redelegation": _SWITCH,
+        "redelegation_count": {"type": ["integer", "null"], "minimum": 0, "maximum": 2**31 - 1},
+        "roles": _ROLE_REFERENCES,
+    },
+    ("trustee_user_id", "trustor_user_id", "impersonation"),
+)
+
 _DOMAIN: Schema = {"type": "object", "properties": {"id": {"type": "string"}, "name": {"type": "string"}}}
 _SCOPE_OBJECT: Schema = {
     "type": "object",
@@ -181,6 +246,23 @@ AUTH: Schema = {
                                     },
                                 }
                             },
+                        },
+                        "application_credential": {
+                            "type": "object",
+                            "properties": {
+                                "id": {"type": "string"},
+                                "name": {"type": "string"},
+                                "secret": {"type": "string"},
+                                "user": {
+                                    "type": "object",
+                                    "properties": {
+                                        "id": {"type": "string"},
+                                        "name": {"type": "string"},
+                                        "domain": _DOMAIN,
+                                    },
+                                },
+                            },
+                            "required": ["secret"],
                         },
                         "token": {
                             "type": "object",

@@ -66,10 +66,15 @@ def with_implied(tx: Tx, role_ids: Iterable[str]) -> list[str]:
     return found
 
 
+def role_ids_of(tx: Tx, user_id: str, where: Condition) -> list[str]:
+    """Of the user's roles there, implied ones and a domain's own included."""
+    direct = tx.execute(sa.select(ASSIGNMENTS.c.role_id).where(acting_as(user_id), where).distinct()).scalars()
+    return with_implied(tx, sorted(direct))
+
+
 def roles_of(tx: Tx, user_id: str, where: Condition) -> list[Row]:
     """The user's roles there, implied ones included; a domain's own roles only stand for what they imply."""
-    direct = tx.execute(sa.select(ASSIGNMENTS.c.role_id).where(acting_as(user_id), where).distinct()).scalars()
-    every = with_implied(tx, sorted(direct))
+    every = role_ids_of(tx, user_id, where)
     rows = tx.all(sa.select(ROLES).where(ROLES.c.id.in_(every), ROLES.c.domain_id == ""))
     return [row_of(row) for row in sorted(rows, key=lambda row: every.index(row["id"]))]
 

@@ -150,6 +150,51 @@ POLICIES = sa.Table(
     _extra(),
 )
 
+# Keystone's application credentials: a user's own, for one project, with some of the user's roles there.
+APPLICATION_CREDENTIALS = sa.Table(
+    "identity_application_credentials",
+    METADATA,
+    _id(),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("project_id", sa.String(64), nullable=False, index=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("secret_hash", sa.String(128), nullable=False),
+    sa.Column("unrestricted", sa.Boolean, nullable=False, default=False),
+    sa.Column("expires_at", sa.Float),  # seconds since the epoch
+    sa.Column("role_ids", Json, nullable=False, default=list),
+    sa.Column("access_rule_ids", Json),  # None: no rules, all is allowed
+    sa.UniqueConstraint("user_id", "name"),
+)
+
+ACCESS_RULES = sa.Table(
+    "identity_access_rules",
+    METADATA,
+    _id(),
+    sa.Column("user_id", sa.String(64), nullable=False),
+    sa.Column("service", sa.String(64), nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.Column("path", sa.String(255), nullable=False),
+    sa.UniqueConstraint("user_id", "service", "path", "method"),
+)
+
+TRUSTS = sa.Table(
+    "identity_trusts",
+    METADATA,
+    _id(),
+    sa.Column("trustor_user_id", sa.String(64), nullable=False, index=True),
+    sa.Column("trustee_user_id", sa.String(64), nullable=False, index=True),
+    sa.Column("project_id", sa.String(64)),
+    sa.Column("impersonation", sa.Boolean, nullable=False),
+    sa.Column("expires_at", sa.Float),
+    sa.Column("deleted_at", sa.Float),  # the row stays, so that its trustor is told that it is gone
+    sa.Column("remaining_uses", sa.Integer),
+    sa.Column("redelegated_trust_id", sa.String(64), index=True),
+    sa.Column("redelegation_count", sa.Integer, nullable=False, default=0),
+    sa.Column("role_ids", Json, nullable=False, default=list),
+    _extra(),
+)
+
 REVOKED_TOKENS = sa.Table(
     "identity_revoked_tokens",
     METADATA,

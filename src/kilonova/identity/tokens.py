@@ -17,14 +17,14 @@ import sqlalchemy as sa
 from cryptography.fernet import InvalidToken
 
 from kilonova.db.engine import Database, Tx
-from kilonova.identity import scopes
+from kilonova.identity import delegation
 from kilonova.identity.records import Row, row_of
 from kilonova.identity.tables import PROJECTS, REVISION, REVOKED_TOKENS, USERS
 from kilonova.model.errors import NotFound, Unauthorized
 from kilonova.web.call import Context
 
 LIFETIME = 3600.0  # seconds; Keystone's [token] expiration
-METHODS = ("password", "token", "application_credential")
+METHODS = ("password", "token", "application_credential", "totp")
 SCOPES = ("unscoped", "project", "domain", "system")
 CACHED = 2048  # tokens an Authenticator remembers
 
@@ -33,7 +33,10 @@ UNAUTHORIZED = "The request you have made requires authentication."
 
 @dataclass(frozen=True)
 class Token:
-    """What a token's text says. Times are seconds since the epoch; `scope_id` is "" for unscoped, "all" for system."""
+    """What a token's text says. Times are seconds since the epoch; `scope_id` is "" for unscoped, "all" for system.
+
+    `application_credential_id`, `trust_id`: what it was delegated by; "" for a token that a user got in person.
+    """
 
     user_id: str
     methods: tuple[str, ...]
@@ -43,6 +46,8 @@ class Token:
     expires_at: float
     audit_ids: tuple[str, ...]
     text: str = field(default="", compare=False)
+    application_credential_id: str = ""
+    trust_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Verified:
     project_domain: Row | None
     domain: Row | None
     roles: list[Row]
+    delegated: delegation.Delegated
 
 
 class Payload(msgspec.Struct, array_like=True, frozen=True):
@@ -66,6 +72,8 @@ class Payload(msgspec.Struct, array_like=True, frozen=True):
     issued: int  # microseconds since the epoch
     expires: int
     audits: list[bytes]
+    application_credential: bytes = b""
+    trust: bytes = b""
 
 
 def _pack(key: str) -> bytes:
@@ -78,6 +86,8 @@ def _pack(key: str) -> bytes:
 
 
 def _unpack(key: bytes) -> str:
+    if not key:
+        return ""
     return key[1:].hex() if key[0] else key[1:].decode()
 
 
@@ -94,6 +104,8 @@ def encode(fernet: Any, token: Token) -> str:
         issued=round(token.issued_at * 1e6),
         expires=round(token.expires_at * 1e6),
         audits=[base64.urlsafe_b64decode(audit + "==") for audit in token.audit_ids],
+        application_credential=_pack(token.application_credential_id) if token.application_credential_id else b"",
+        trust=_pack(token.trust_id) if token.trust_id else b"",
     )
     return fernet.encrypt(msgspec.msgpack.encode(payload)).rstrip(b"=").decode()
 
@@ -117,6 +129,8 @@ def decode(fernet: Any, text: str) -> Token:
         expires_at=payload.expires / 1e6,
         audit_ids=tuple(base64.urlsafe_b64encode(audit).rstrip(b"=").decode() for audit in payload.audits),
         text=text,
+        application_credential_id=_unpack(payload.application_credential),
+        trust_id=_unpack(payload.trust),
     )
 
 
@@ -149,19 +163,18 @@ def resolve(tx: Tx, token: Token) -> Verified:
     user = _enabled(tx, USERS, token.user_id, token)
     user_domain = _enabled(tx, PROJECTS, user["domain_id"], token)
     project = project_domain = domain = None
-    roles: list[Row] = []
     if token.scope == "project":
         project = _enabled(tx, PROJECTS, token.scope_id, token)
         project_domain = _enabled(tx, PROJECTS, project["domain_id"], token) if project["domain_id"] else project
-        roles = scopes.roles_of(tx, user["id"], scopes.on_project(tx, project))
     elif token.scope == "domain":
         domain = _enabled(tx, PROJECTS, token.scope_id, token)
-        roles = scopes.roles_of(tx, user["id"], scopes.on("domain", domain["id"]))
-    elif token.scope == "system":
-        roles = scopes.roles_of(tx, user["id"], scopes.on("system", "all"))
+    delegated = delegation.find(tx, token.application_credential_id, token.trust_id)
+    for other in delegated.users - {user["id"]}:
+        _enabled(tx, PROJECTS, _enabled(tx, USERS, other, token)["domain_id"], token)
+    roles = delegation.roles(tx, user["id"], token.scope, project or domain, delegated)
     if token.scope != "unscoped" and not roles:
         raise _fail()
-    return Verified(token, user, user_domain, project, project_domain, domain, roles)
+    return Verified(token, user, user_domain, project, project_domain, domain, roles, delegated)
 
 
 def context(verified: Verified) -> Context:
@@ -177,6 +190,10 @@ def context(verified: Verified) -> Context:
         system=verified.token.scope == "system",
         roles=frozenset(role["name"] for role in verified.roles),
         token=verified.token.text,
+        application_credential_id=verified.token.application_credential_id,
+        unrestricted=verified.delegated.unrestricted,
+        trust_id=verified.token.trust_id,
+        access_rules=verified.delegated.access_rules,
     )
 
 

@@ -6,10 +6,20 @@ import time
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.identity import access, projects, views
+from kilonova.identity import access, application_credentials, projects, trusts, views
 from kilonova.identity.passwords import check_password, hash_password
 from kilonova.identity.records import Row, forbidden, insert, select, split, touch, update
-from kilonova.identity.tables import ASSIGNMENTS, CREDENTIALS, GROUPS, MEMBERSHIPS, PROJECTS, USERS
+from kilonova.identity.tables import (
+    ACCESS_RULES,
+    APPLICATION_CREDENTIALS,
+    ASSIGNMENTS,
+    CREDENTIALS,
+    GROUPS,
+    MEMBERSHIPS,
+    PROJECTS,
+    TRUSTS,
+    USERS,
+)  # fmt: skip
 from kilonova.identity.tokens import UNAUTHORIZED
 from kilonova.model.errors import BadRequest, Unauthorized
 from kilonova.model.ids import new_hex_id
@@ -128,6 +138,9 @@ def remove(tx: Tx, user_id: str) -> None:
     tx.execute(sa.delete(ASSIGNMENTS).where(a.actor_type == "user", a.actor_id == user_id))
     tx.execute(sa.delete(MEMBERSHIPS).where(MEMBERSHIPS.c.user_id == user_id))
     tx.execute(sa.delete(CREDENTIALS).where(CREDENTIALS.c.user_id == user_id))
+    application_credentials.remove(tx, APPLICATION_CREDENTIALS.c.user_id == user_id)
+    tx.execute(sa.delete(ACCESS_RULES).where(ACCESS_RULES.c.user_id == user_id))
+    trusts.remove(tx, sa.or_(TRUSTS.c.trustor_user_id == user_id, TRUSTS.c.trustee_user_id == user_id))
     tx.execute(sa.delete(USERS).where(USERS.c.id == user_id))
     touch(tx)
 

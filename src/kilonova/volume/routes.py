@@ -316,4 +316,11 @@ POLICY: dict[str, Rule] = {
     "volume:action": project_reader,  # each action has a rule of its own: volume_actions.ACTIONS
 }
 
-SERVICE = Service(prefix="volume", routes=ROUTES, policy=POLICY, fault=faults.nova, microversions=MICROVERSIONS)
+SERVICE = Service(
+    prefix="volume",
+    routes=ROUTES,
+    policy=POLICY,
+    fault=faults.nova,
+    microversions=MICROVERSIONS,
+    types=("block-storage", "volumev3", "volume"),
+)

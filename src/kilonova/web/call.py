@@ -12,7 +12,11 @@ Version = tuple[int, int]
 
 @dataclass(frozen=True)
 class Context:
-    """Who asks: the token's user, and its scope. Empty ids where the token has none."""
+    """Who asks: the token's user, and its scope. Empty ids where the token has none.
+
+    `application_credential_id` and `trust_id` tell by what the token was delegated; `unrestricted` that it may manage
+    further delegations. `access_rules`: (service type, method, path pattern) of all that it may ask; None: anything.
+    """
 
     user_id: str = ""
     user_name: str = ""
@@ -25,6 +29,10 @@ class Context:
     roles: frozenset[str] = frozenset()
     token: str = ""
     request_id: str = ""
+    application_credential_id: str = ""
+    unrestricted: bool = True
+    trust_id: str = ""
+    access_rules: tuple[tuple[str, str, str], ...] | None = None
 
     @property
     def is_admin(self) -> bool:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from kilonova.db.engine import Database, Tx
 from kilonova.model.errors import APIError, BadRequest, Forbidden, NotFound, TooLarge, UnsupportedMediaType
 from kilonova.model.ids import new_request_id
-from kilonova.web import faults, microversion
+from kilonova.web import access_rules, faults, microversion
 from kilonova.web.call import Call, Context, Reply, Route, Version
 from kilonova.web.service import Fault, Service
 from kilonova.web.stream import ByteStream, pieces
@@ -188,6 +188,7 @@ class Application:
         if route.policy:
             context = self.authenticate(self.database, call.headers.get("x-auth-token", ""))
             call.context = Context(**{**vars(context), "request_id": call.context.request_id})
+            access_rules.check(service, call)
             scoped = service.any_scope or not (context.system or context.domain_id)
             if not scoped or not service.policy[route.policy](call.context, {}):
                 if route.hidden:
