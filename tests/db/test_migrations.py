@@ -11,6 +11,13 @@ from kilonova.db.engine import Database
 from kilonova.db.schema import METADATA
 
 LATER_TABLES = (
+    "identity_limits",
+    "identity_registered_limits",
+    "identity_policy_associations",
+    "identity_project_endpoints",
+    "identity_project_endpoint_groups",
+    "identity_endpoint_groups",
+    "identity_consumers",
     "identity_trusts",
     "identity_access_rules",
     "identity_application_credentials",
@@ -58,6 +65,7 @@ LATER_TABLES = (
     "network_segments",
 )
 LATER_COLUMNS = {
+    "identity_revoked_tokens": ("revoked_at",),
     "networks": ("network_type", "physical_network", "segmentation_id", "is_default", "dns_domain"),
     "subnets": ("subnetpool_id", "service_types", "segment_id"),
     "ports": ("dns_domain",),

@@ -201,7 +201,8 @@ def validate(call: Call) -> Reply:
 def revoke(call: Call) -> None:
     token = subject(call, "identity:revoke_token").token
     call.tx.execute(sa.delete(REVOKED_TOKENS).where(REVOKED_TOKENS.c.expires_at < time.time() - EXPIRED_WINDOW))
-    call.tx.execute(sa.insert(REVOKED_TOKENS).values(audit_id=token.audit_ids[0], expires_at=token.expires_at))
+    row = {"audit_id": token.audit_ids[0], "expires_at": token.expires_at, "revoked_at": time.time()}
+    call.tx.execute(sa.insert(REVOKED_TOKENS).values(**row))
     touch(call.tx)
 
 

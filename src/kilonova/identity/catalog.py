@@ -5,19 +5,26 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.identity import views
+from kilonova.identity import endpoint_groups, endpoint_policies, views
 from kilonova.identity.records import Row, get, insert, row_of, select, split, update
-from kilonova.identity.tables import ENDPOINTS, REGIONS, SERVICES
+from kilonova.identity.tables import ENDPOINTS, REGIONS, REGISTERED_LIMITS, SERVICES
 from kilonova.model.errors import BadRequest, Conflict, Forbidden
 from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call
 
 
 def catalog(call: Call, tx: Tx, project_id: str) -> list[Row]:
-    """Enabled services with their enabled endpoints. Addresses that need a project are left out where there is none."""
+    """Enabled services with their enabled endpoints, of a project those that it is to see (endpoint_groups.py).
+
+    Addresses that need a project are left out where there is none.
+    """
+    seen = endpoint_groups.endpoints_of(tx, project_id) if project_id else None
+    visible = None if seen is None else {row["id"] for row in seen}
     services = tx.all(sa.select(SERVICES).where(SERVICES.c.enabled).order_by(SERVICES.c.type))
     endpoints: dict[str, list[Row]] = {}
     for row in tx.all(sa.select(ENDPOINTS).where(ENDPOINTS.c.enabled).order_by(ENDPOINTS.c.id)):
+        if visible is not None and row["id"] not in visible:
+            continue
         url = views.own_url(call, row["url"])
         for name in ("$(project_id)s", "$(tenant_id)s", "%(project_id)s", "%(tenant_id)s"):
             if name in url:
@@ -41,6 +48,7 @@ def catalog(call: Call, tx: Tx, project_id: str) -> list[Row]:
             "endpoints": endpoints.get(row["id"], []),
         }
         for row in services
+        if visible is None or row["id"] in endpoints
     ]
 
 
@@ -95,7 +103,15 @@ def delete_region(call: Call) -> None:
         family += call.tx.execute(sa.select(REGIONS.c.id).where(REGIONS.c.parent_region_id == parent)).scalars()
     if call.tx.first(sa.select(ENDPOINTS.c.id).where(ENDPOINTS.c.region_id.in_(family))):
         raise Forbidden(f"Unable to delete region {key} because it or its child regions have associated endpoints.")
+    _refuse_limited(call, "region", REGISTERED_LIMITS.c.region_id.in_(family))
+    endpoint_policies.forget(call.tx, "region_id", family)
     call.tx.execute(sa.delete(REGIONS).where(REGIONS.c.id.in_(family)))
+
+
+def _refuse_limited(call: Call, kind: str, condition: Any) -> None:
+    """What registered limits are for stays while they do."""
+    if call.tx.first(sa.select(REGISTERED_LIMITS.c.id).where(condition)):
+        raise Forbidden(f"Unable to delete {kind} because registered limits are associated with it.")
 
 
 # --- services -----------------------------------------------------------------------------------------------------
@@ -126,7 +142,9 @@ def delete_service(call: Call) -> None:
     """With its endpoints."""
     key = call.params["id"]
     get(call.tx, SERVICES, "service", key)
-    call.tx.execute(sa.delete(ENDPOINTS).where(ENDPOINTS.c.service_id == key))
+    _refuse_limited(call, "service", REGISTERED_LIMITS.c.service_id == key)
+    endpoint_policies.forget(call.tx, "service_id", [key])
+    forget_endpoints(call.tx, ENDPOINTS.c.service_id == key)
     call.tx.execute(sa.delete(SERVICES).where(SERVICES.c.id == key))
 
 
@@ -178,4 +196,12 @@ def update_endpoint(call: Call) -> Row:
 
 def delete_endpoint(call: Call) -> None:
     row = row_of(get(call.tx, ENDPOINTS, "endpoint", call.params["id"]))
-    call.tx.execute(sa.delete(ENDPOINTS).where(ENDPOINTS.c.id == row["id"]))
+    forget_endpoints(call.tx, ENDPOINTS.c.id == row["id"])
+
+
+def forget_endpoints(tx: Tx, condition: sa.ColumnElement[bool]) -> None:
+    """Endpoints and what is associated with them."""
+    keys = list(tx.execute(sa.select(ENDPOINTS.c.id).where(condition)).scalars())
+    endpoint_groups.forget(tx, endpoint_id=keys)
+    endpoint_policies.forget(tx, "endpoint_id", keys)
+    tx.execute(sa.delete(ENDPOINTS).where(ENDPOINTS.c.id.in_(keys)))

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.identity import access, application_credentials, scopes, trusts, views
+from kilonova.identity import access, application_credentials, endpoint_groups, limits, scopes, trusts, views
 from kilonova.identity.records import (
     Row,
     boolean,
@@ -205,6 +205,8 @@ def remove(tx: Tx, keys: list[str]) -> None:
     tx.execute(sa.delete(CREDENTIALS).where(CREDENTIALS.c.project_id.in_(keys)))
     application_credentials.remove(tx, APPLICATION_CREDENTIALS.c.project_id.in_(keys))
     trusts.remove(tx, TRUSTS.c.project_id.in_(keys))
+    limits.forget(tx, keys)
+    endpoint_groups.forget(tx, project_id=keys)
     tx.execute(sa.update(USERS).where(USERS.c.default_project_id.in_(keys)).values(default_project_id=None))
     tx.execute(sa.delete(PROJECTS).where(PROJECTS.c.id.in_(keys)))
     touch(tx)

@@ -4,27 +4,32 @@ import dataclasses
 from collections.abc import Mapping
 
 from kilonova.identity import (
-    access,
     access_rules,
     application_credentials,
     assignments,
     auth,
     catalog,
+    consumers,
     credentials,
     discovery,
     domains,
+    endpoint_groups,
+    endpoint_policies,
     grants,
     groups,
+    limits,
     policies,
     projects,
+    registered_limits,
+    revocations,
     roles,
     schemas,
     trusts,
     users,
 )
+from kilonova.identity.policy import POLICY
 from kilonova.web import faults
 from kilonova.web.call import Route
-from kilonova.web.policy import Rule, admin, anyone
 from kilonova.web.service import Fault, Service
 
 
@@ -190,108 +195,111 @@ DELEGATED: Mapping[str, Route] = {
     "GET /v3/OS-TRUST/trusts/{trust_id}/roles/{role_id}": Route(trusts.show_role, "identity:get_role_for_trust"),
 }
 
-ROUTES: dict[str, Route] = {**AUTH, **PROJECTS, **USERS, **ROLES, **CATALOG, **KEPT, **DELEGATED}
-
-READS_ALL: Rule = lambda context, target: access.reads_all(context)  # noqa: E731
-
-# What a rule lets in may still be refused by the row: see access.py.
-POLICY: dict[str, Rule] = {
-    "identity:validate_token": anyone,
-    "identity:revoke_token": anyone,
-    "identity:get_auth_catalog": anyone,
-    "identity:get_auth_projects": anyone,
-    "identity:get_auth_domains": anyone,
-    "identity:get_auth_system": anyone,
-    "identity:list_projects": access.lists,
-    "identity:create_project": access.manages,
-    "identity:get_project": anyone,
-    "identity:update_project": access.manages,
-    "identity:delete_project": access.manages,
-    "identity:list_project_tags": anyone,
-    "identity:update_project_tags": access.manages,
-    "identity:delete_project_tags": access.manages,
-    "identity:get_project_tag": anyone,
-    "identity:create_project_tag": access.manages,
-    "identity:delete_project_tag": access.manages,
-    "identity:list_domains": access.lists,
-    "identity:create_domain": admin,
-    "identity:get_domain": anyone,
-    "identity:update_domain": admin,
-    "identity:delete_domain": admin,
-    "identity:list_users": access.lists,
-    "identity:create_user": access.manages,
-    "identity:get_user": anyone,
-    "identity:update_user": access.manages,
-    "identity:delete_user": access.manages,
-    "identity:list_user_projects": anyone,
-    "identity:list_groups_for_user": anyone,
-    "identity:list_groups": access.lists,
-    "identity:create_group": access.manages,
-    "identity:get_group": access.lists,
-    "identity:update_group": access.manages,
-    "identity:delete_group": access.manages,
-    "identity:list_users_in_group": access.lists,
-    "identity:check_user_in_group": access.lists,
-    "identity:add_user_to_group": access.manages,
-    "identity:remove_user_from_group": access.manages,
-    "identity:list_roles": access.lists,
-    "identity:create_role": admin,
-    "identity:get_role": access.lists,
-    "identity:update_role": admin,
-    "identity:delete_role": admin,
-    "identity:list_implied_roles": READS_ALL,
-    "identity:get_implied_role": READS_ALL,
-    "identity:create_implied_role": admin,
-    "identity:delete_implied_role": admin,
-    "identity:list_role_inference_rules": READS_ALL,
-    "identity:list_role_assignments": access.lists,
-    "identity:list_grants": access.lists,
-    "identity:check_grant": access.lists,
-    "identity:create_grant": access.manages,
-    "identity:revoke_grant": access.manages,
-    "identity:list_regions": anyone,
-    "identity:create_region": admin,
-    "identity:get_region": anyone,
-    "identity:update_region": admin,
-    "identity:delete_region": admin,
-    "identity:list_services": READS_ALL,
-    "identity:create_service": admin,
-    "identity:get_service": READS_ALL,
-    "identity:update_service": admin,
-    "identity:delete_service": admin,
-    "identity:list_endpoints": READS_ALL,
-    "identity:create_endpoint": admin,
-    "identity:get_endpoint": READS_ALL,
-    "identity:update_endpoint": admin,
-    "identity:delete_endpoint": admin,
-    "identity:list_credentials": anyone,
-    "identity:create_credential": anyone,
-    "identity:get_credential": anyone,
-    "identity:update_credential": anyone,
-    "identity:delete_credential": anyone,
-    "identity:ec2_list_credentials": anyone,
-    "identity:ec2_create_credential": anyone,
-    "identity:ec2_get_credential": anyone,
-    "identity:ec2_delete_credential": anyone,
-    "identity:list_policies": READS_ALL,
-    "identity:create_policy": admin,
-    "identity:get_policy": READS_ALL,
-    "identity:update_policy": admin,
-    "identity:delete_policy": admin,
-    "identity:list_application_credentials": anyone,
-    "identity:create_application_credential": anyone,
-    "identity:get_application_credential": anyone,
-    "identity:delete_application_credential": anyone,
-    "identity:list_access_rules": anyone,
-    "identity:get_access_rule": anyone,
-    "identity:delete_access_rule": anyone,
-    "identity:list_trusts": anyone,
-    "identity:create_trust": anyone,
-    "identity:get_trust": anyone,
-    "identity:delete_trust": anyone,
-    "identity:list_roles_for_trust": anyone,
-    "identity:get_role_for_trust": anyone,
+LIMITS: Mapping[str, Route] = {
+    "GET /v3/registered_limits": Route(registered_limits.index, "identity:list_registered_limits"),
+    "POST /v3/registered_limits": Route(
+        registered_limits.create, "identity:create_registered_limits", 201, schema=schemas.REGISTERED_LIMITS_CREATE
+    ),
+    "GET /v3/registered_limits/{id}": Route(registered_limits.show, "identity:get_registered_limit"),
+    "PATCH /v3/registered_limits/{id}": Route(
+        registered_limits.change, "identity:update_registered_limit", schema=schemas.REGISTERED_LIMIT_UPDATE
+    ),
+    "DELETE /v3/registered_limits/{id}": Route(registered_limits.delete, "identity:delete_registered_limit", 204),
+    "GET /v3/limits/model": Route(limits.model, "identity:get_limit_model"),
+    "GET /v3/limits": Route(limits.index, "identity:list_limits"),
+    "POST /v3/limits": Route(limits.create, "identity:create_limits", 201, schema=schemas.LIMITS_CREATE),
+    "GET /v3/limits/{id}": Route(limits.show, "identity:get_limit"),
+    "PATCH /v3/limits/{id}": Route(limits.change, "identity:update_limit", schema=schemas.LIMIT_UPDATE),
+    "DELETE /v3/limits/{id}": Route(limits.delete, "identity:delete_limit", 204),
 }
+
+EP = "/v3/OS-EP-FILTER"
+FILTERS: Mapping[str, Route] = {
+    f"GET {EP}/endpoint_groups": Route(endpoint_groups.index, "identity:list_endpoint_groups"),
+    f"POST {EP}/endpoint_groups": Route(
+        endpoint_groups.create, "identity:create_endpoint_group", 201, schema=schemas.ENDPOINT_GROUP_CREATE
+    ),
+    f"GET {EP}/endpoint_groups/{{group_id}}": Route(endpoint_groups.show, "identity:get_endpoint_group"),
+    f"PATCH {EP}/endpoint_groups/{{group_id}}": Route(
+        endpoint_groups.change, "identity:update_endpoint_group", schema=schemas.ENDPOINT_GROUP_UPDATE
+    ),
+    f"DELETE {EP}/endpoint_groups/{{group_id}}": Route(endpoint_groups.delete, "identity:delete_endpoint_group", 204),
+    f"GET {EP}/endpoint_groups/{{group_id}}/endpoints": Route(
+        endpoint_groups.list_members, "identity:list_endpoints_associated_with_endpoint_group"
+    ),
+    f"GET {EP}/endpoint_groups/{{group_id}}/projects": Route(
+        endpoint_groups.list_projects, "identity:list_projects_associated_with_endpoint_group"
+    ),
+    f"GET {EP}/endpoint_groups/{{group_id}}/projects/{{project_id}}": Route(
+        endpoint_groups.check, "identity:get_endpoint_group_in_project"
+    ),
+    f"PUT {EP}/endpoint_groups/{{group_id}}/projects/{{project_id}}": Route(
+        endpoint_groups.add, "identity:add_endpoint_group_to_project", 204
+    ),
+    f"DELETE {EP}/endpoint_groups/{{group_id}}/projects/{{project_id}}": Route(
+        endpoint_groups.remove, "identity:remove_endpoint_group_from_project", 204
+    ),
+    f"GET {EP}/endpoints/{{endpoint_id}}/projects": Route(
+        endpoint_groups.list_projects_of_endpoint, "identity:list_projects_for_endpoint"
+    ),
+    f"GET {EP}/projects/{{project_id}}/endpoint_groups": Route(
+        endpoint_groups.list_groups_of_project, "identity:list_endpoint_groups_for_project"
+    ),
+    f"GET {EP}/projects/{{project_id}}/endpoints": Route(
+        endpoint_groups.list_of_project, "identity:list_endpoints_for_project"
+    ),
+    f"GET {EP}/projects/{{project_id}}/endpoints/{{endpoint_id}}": Route(
+        endpoint_groups.check, "identity:check_endpoint_in_project", 204
+    ),
+    f"PUT {EP}/projects/{{project_id}}/endpoints/{{endpoint_id}}": Route(
+        endpoint_groups.add, "identity:add_endpoint_to_project", 204
+    ),
+    f"DELETE {EP}/projects/{{project_id}}/endpoints/{{endpoint_id}}": Route(
+        endpoint_groups.remove, "identity:remove_endpoint_from_project", 204
+    ),
+}
+
+
+def policy_routes() -> Mapping[str, Route]:
+    """OS-ENDPOINT-POLICY: of an endpoint, a service, a service in a region."""
+    base = "/v3/policies/{id}/OS-ENDPOINT-POLICY"
+    found = {
+        f"GET {base}/endpoints": Route(endpoint_policies.list_endpoints, "identity:list_endpoints_for_policy"),
+        "GET /v3/endpoints/{id}/OS-ENDPOINT-POLICY/policy": Route(
+            endpoint_policies.show, "identity:get_policy_for_endpoint"
+        ),
+    }
+    for path, kind in (
+        ("endpoints/{endpoint_id}", "endpoint"),
+        ("services/{service_id}", "service"),
+        ("services/{service_id}/regions/{region_id}", "region_and_service"),
+    ):
+        end = f"policy_association_for_{kind}"
+        found |= {
+            f"GET {base}/{path}": Route(endpoint_policies.check, f"identity:check_{end}", 204),
+            f"PUT {base}/{path}": Route(endpoint_policies.create, f"identity:create_{end}", 204),
+            f"DELETE {base}/{path}": Route(endpoint_policies.delete, f"identity:delete_{end}", 204),
+        }
+    return found
+
+
+OTHERS: Mapping[str, Route] = {
+    "GET /v3/OS-OAUTH1/consumers": Route(consumers.index, "identity:list_consumers"),
+    "POST /v3/OS-OAUTH1/consumers": Route(
+        consumers.create, "identity:create_consumer", 201, schema=schemas.CONSUMER_CREATE
+    ),
+    "GET /v3/OS-OAUTH1/consumers/{consumer_id}": Route(consumers.show, "identity:get_consumer"),
+    "PATCH /v3/OS-OAUTH1/consumers/{consumer_id}": Route(
+        consumers.change, "identity:update_consumer", schema=schemas.CONSUMER_UPDATE
+    ),
+    "DELETE /v3/OS-OAUTH1/consumers/{consumer_id}": Route(consumers.delete, "identity:delete_consumer", 204),
+    "GET /v3/OS-REVOKE/events": Route(revocations.index, "identity:list_revoke_events"),
+    "DELETE /v3/users/{id}/tokens": Route(revocations.end_tokens, "identity:revoke_tokens_of_user", 204),
+}
+
+ROUTES: dict[str, Route] = {
+    **AUTH, **PROJECTS, **USERS, **ROLES, **CATALOG, **KEPT, **DELEGATED, **LIMITS, **FILTERS, **policy_routes(), **OTHERS,
+}  # fmt: skip
 
 
 def fault(fault: Fault) -> object:

@@ -206,6 +206,59 @@ TRUST_CREATE = wrapped(
     ("trustee_user_id", "trustor_user_id", "impersonation"),
 )
 
+CONSUMER_CREATE = wrapped("consumer", {"description": TEXT})
+CONSUMER_UPDATE = CONSUMER_CREATE
+_FILTERS: Schema = {
+    "type": "object",
+    "properties": {
+        "service_id": {"type": "string"},
+        "region_id": {"type": "string"},
+        "interface": {"enum": ["admin", "internal", "public"]},
+    },
+}
+ENDPOINT_GROUP_CREATE, ENDPOINT_GROUP_UPDATE = pair(
+    "endpoint_group", {"name": name(255), "description": TEXT, "filters": _FILTERS}, ("name", "filters")
+)
+_AMOUNT: Schema = {"type": "integer", "minimum": -1, "maximum": 2**31 - 1}
+_RESOURCE: Schema = {
+    "service_id": ID,
+    "region_id": optional({"type": "string", "minLength": 1, "maxLength": 255}),
+    "resource_name": name(255),
+    "description": TEXT,
+}
+
+
+def several(key: str, properties: Schema, required: tuple[str, ...], **more: Any) -> Schema:
+    """The body that makes several of a kind at once."""
+    item = {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+        **more,
+    }
+    listed = {"type": "array", "items": item, "minItems": 1}
+    return {"type": "object", "properties": {key: listed}, "required": [key], "additionalProperties": False}
+
+
+def only(key: str, properties: Schema) -> Schema:
+    """The body that changes one of a kind, and knows no attributes but these."""
+    inner = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {"type": "object", "properties": {key: inner}, "required": [key]}
+
+
+REGISTERED_LIMITS_CREATE = several(
+    "registered_limits", {**_RESOURCE, "default_limit": _AMOUNT}, ("service_id", "resource_name", "default_limit")
+)
+REGISTERED_LIMIT_UPDATE = only("registered_limit", {**_RESOURCE, "default_limit": _AMOUNT})
+LIMITS_CREATE = several(
+    "limits",
+    {**_RESOURCE, "project_id": optional(ID), "domain_id": optional(ID), "resource_limit": _AMOUNT},
+    ("service_id", "resource_name", "resource_limit"),
+    oneOf=[{"properties": {key: ID}, "required": [key]} for key in ("project_id", "domain_id")],
+)
+LIMIT_UPDATE = only("limit", {"resource_limit": _AMOUNT, "description": TEXT})
+
 _DOMAIN: Schema = {"type": "object", "properties": {"id": {"type": "string"}, "name": {"type": "string"}}}
 _SCOPE_OBJECT: Schema = {
     "type": "object",

@@ -195,10 +195,78 @@ TRUSTS = sa.Table(
     _extra(),
 )
 
+CONSUMERS = sa.Table(
+    "identity_consumers",
+    METADATA,
+    _id(),
+    sa.Column("description", sa.Text),
+    sa.Column("secret", sa.String(64), nullable=False),
+    _extra(),
+)
+
+ENDPOINT_GROUPS = sa.Table(
+    "identity_endpoint_groups",
+    METADATA,
+    _id(),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("filters", Json, nullable=False),
+    _extra(),
+)
+
+PROJECT_ENDPOINT_GROUPS = sa.Table(
+    "identity_project_endpoint_groups",
+    METADATA,
+    sa.Column("endpoint_group_id", sa.String(64), primary_key=True),
+    sa.Column("project_id", sa.String(64), primary_key=True, index=True),
+)
+
+PROJECT_ENDPOINTS = sa.Table(
+    "identity_project_endpoints",
+    METADATA,
+    sa.Column("endpoint_id", sa.String(64), primary_key=True),
+    sa.Column("project_id", sa.String(64), primary_key=True, index=True),
+)
+
+# A policy for an endpoint, a service, or a service in a region: what it is not for is "".
+POLICY_ASSOCIATIONS = sa.Table(
+    "identity_policy_associations",
+    METADATA,
+    sa.Column("endpoint_id", sa.String(64), primary_key=True),
+    sa.Column("service_id", sa.String(64), primary_key=True),
+    sa.Column("region_id", sa.String(255), primary_key=True),
+    sa.Column("policy_id", sa.String(64), nullable=False, index=True),
+)
+
+REGISTERED_LIMITS = sa.Table(
+    "identity_registered_limits",
+    METADATA,
+    _id(),
+    sa.Column("service_id", sa.String(64), nullable=False),
+    sa.Column("region_id", sa.String(255), nullable=False, default=""),  # "" for every region
+    sa.Column("resource_name", sa.String(255), nullable=False),
+    sa.Column("default_limit", sa.Integer, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.UniqueConstraint("service_id", "region_id", "resource_name"),
+)
+
+LIMITS = sa.Table(
+    "identity_limits",
+    METADATA,
+    _id(),
+    sa.Column("project_id", sa.String(64), nullable=False, default=""),  # "" for a domain's limit
+    sa.Column("domain_id", sa.String(64), nullable=False, default=""),  # "" for a project's limit
+    sa.Column("registered_limit_id", sa.String(64), nullable=False),
+    sa.Column("resource_limit", sa.Integer, nullable=False),
+    sa.Column("description", sa.Text),
+    sa.UniqueConstraint("project_id", "domain_id", "registered_limit_id"),
+)
+
 REVOKED_TOKENS = sa.Table(
     "identity_revoked_tokens",
     METADATA,
     sa.Column("audit_id", sa.String(32), primary_key=True),
+    sa.Column("revoked_at", sa.Float, nullable=False, default=0.0),
     sa.Column("expires_at", sa.Float, nullable=False, index=True),  # the token's own end: the row is of no use after it
 )
 
