@@ -16,6 +16,8 @@ DEBS := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt-dev qe
 	qemu-block-extra ovmf dnsmasq-base nftables radvd iproute2 iputils-ping conntrack tcpdump genisoimage mtools syslinux \
 	syslinux-common e2fsprogs fakeroot cpio kmod dosfstools fdisk openssl openssh-client sshpass postgresql \
 	pkg-config gcc libc6-dev python3-dev python3-venv procps libnftables1 ca-certificates tgt
+# What a Debian cloud image is built with, for make acceptance.
+ACCEPTANCE_DEBS := mmdebstrap grub-pc-bin grub-common
 # What only tests need: volumes on LVM, on a file system that shares blocks, on a small real Ceph.
 TEST_DEBS := lvm2 thin-provisioning-tools btrfs-progs ceph-mon ceph-osd ceph-common
 
@@ -93,7 +95,8 @@ build/acceptance-venv/.stamp: tests/acceptance/requirements.txt
 	@build/acceptance-venv/bin/pip install -q --disable-pip-version-check -r $<
 	@touch $@
 
-acceptance: setup image build/acceptance-venv/.stamp  ## tempest's lists in the folder ACCEPTANCE=… and the SDK's tests (LISTS=…, SDK=…, VIRT=…)
+acceptance: DEBS += $(ACCEPTANCE_DEBS)
+acceptance: setup image build/acceptance-venv/.stamp  ## tempest's lists in the folder ACCEPTANCE=… and the SDK's tests (LISTS=…, SDK=…, VIRT=…); LISTS=debian-cloud-image: an unmodified Debian
 	@ACCEPTANCE=$(ACCEPTANCE) $(BIN)/python tests/acceptance/run.py --virt $(VIRT) --jobs $(JOBS) $(SDK:%=--sdk %) $(LISTS)
 
 clean:  ## remove what was built (not your clouds)

@@ -2,9 +2,10 @@
 
 A LIST is one of tempest's tests. The folder named by $ACCEPTANCE holds it: `LIST.txt` (ids of tests, one a line),
 `tempest.conf.template` with `@NAME@` to fill in, and `run-tempest.sh CONF IDS WORKERS WORKSPACE`. What is no such list is
-the beginning of ids of installed tests: `neutron_tempest_plugin.api`. `--sdk network` runs the functional tests of that
-service out of openstacksdk. Every suite gets a cloud brought up and taken down for it. Under
-`--work` are left, for each suite, its log, the cloud's log, and `SUITE.results.txt`: one line a test.
+the beginning of ids of installed tests: `neutron_tempest_plugin.api`. The list `debian-cloud-image` boots an unmodified
+Debian with its cloud-init. `--sdk network` runs the functional tests of that service out of openstacksdk. Every suite gets
+a cloud brought up and taken down for it. Under `--work` are left, for each suite, its log, the cloud's log, and
+`SUITE.results.txt`: one line a test.
 
 The exit code is 0 if every test passed but those that `known.toml` names, with the reason.
 """
@@ -16,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+import debian_image
 import outcomes
 import sdk_suite
 import tempest_lists
@@ -31,6 +33,8 @@ def run(suite: str, args: argparse.Namespace) -> int:
     with running_cloud(state, args.virt, work / "cloud.log"):
         if suite.startswith("sdk-"):
             found = sdk_suite.run(suite.removeprefix("sdk-"), state, work)
+        elif suite == debian_image.NAME:
+            found = debian_image.run(state, work)
         else:
             found = tempest_lists.run(suite, args.acceptance, state, work, args.jobs)
     target = args.work / f"{suite}.results.txt"
@@ -50,7 +54,7 @@ def main() -> int:
     parser.add_argument("--acceptance", type=Path, default=default, help="default: $ACCEPTANCE")
     args = parser.parse_args()
     args.acceptance, args.work = args.acceptance.resolve(), args.work.resolve()
-    if args.lists and not (args.acceptance / "tempest.conf.template").is_file():
+    if set(args.lists) - {debian_image.NAME} and not (args.acceptance / "tempest.conf.template").is_file():
         sys.exit(f"{args.acceptance} has no tempest.conf.template: name the folder of the lists with ACCEPTANCE=DIR")
     return 1 if sum([run(suite, args) for suite in [*args.lists, *(f"sdk-{service}" for service in args.sdk)]]) else 0
 
