@@ -7,7 +7,7 @@ from network_client import ADMIN, CONTEXTS, DEMO, OTHER, Neutron, refused
 from test_network_routers import HOST
 
 from kilonova.db.engine import Database
-from kilonova.model.specs import LimitSpec, QosSpec
+from kilonova.model.specs import LimitSpec, PacketLimitSpec, QosSpec
 from kilonova.network import agents
 from kilonova.network.desired import Desired
 
@@ -62,6 +62,7 @@ def test_policy_create_show_list_update_delete(neutron: Neutron) -> None:
 RULES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("bandwidth_limit", {"max_kbps": "1000"}, {"max_kbps": 1000, "max_burst_kbps": 0, "direction": "egress"}),
     ("dscp_marking", {"dscp_mark": 26}, {"dscp_mark": 26}),
+    ("packet_rate_limit", {"max_kpps": 5}, {"max_kpps": 5, "max_burst_kpps": 0, "direction": "egress"}),
     ("minimum_bandwidth", {"min_kbps": 10}, {"min_kbps": 10, "direction": "egress"}),
 ]
 
@@ -118,8 +119,10 @@ def test_a_limit_is_not_below_what_is_promised(neutron: Neutron) -> None:
 
 def test_rule_types_are_those_that_hosts_make_true(neutron: Neutron) -> None:
     path = "/v2.0/qos/rule-types"
-    assert neutron.get(path).json() == {"rule_types": [{"type": "bandwidth_limit"}, {"type": "dscp_marking"}]}
-    assert len(neutron.get(f"{path}?all_rules=true").json()["rule_types"]) == 3
+    assert neutron.get(path).json() == {
+        "rule_types": [{"type": kind} for kind in ("bandwidth_limit", "dscp_marking", "packet_rate_limit")]
+    }
+    assert len(neutron.get(f"{path}?all_rules=true").json()["rule_types"]) == 4
     refused(neutron.get(f"{path}?all_rules=perhaps"), 400, "HTTPBadRequest")
     shown = neutron.get(f"{path}/bandwidth_limit", ADMIN).json()["rule_type"]
     assert [each["parameter_name"] for each in shown["drivers"][0]["supported_parameters"]] == [
@@ -199,6 +202,8 @@ def test_hosts_are_told_of_policies_and_their_changes(neutron: Neutron) -> None:
     add_rule(neutron, other, "bandwidth_limit", max_kbps=500, direction="ingress")
     neutron.put(f"/v2.0/ports/{port['id']}", {"port": {"qos_policy_id": other["id"]}})
     assert told() == [QosSpec(ingress=LimitSpec(kbps=500))]
+    add_rule(neutron, other, "packet_rate_limit", max_kpps=2, max_burst_kpps=1, direction="ingress")
+    assert told() == [QosSpec(ingress=LimitSpec(kbps=500), ingress_packets=PacketLimitSpec(kpps=2, burst_kpps=1))]
     neutron.put(f"/v2.0/ports/{port['id']}", {"port": {"qos_policy_id": None}})
     assert told() == [limits]
     neutron.put(f"/v2.0/networks/{network['id']}", {"network": {"qos_policy_id": None}}, ADMIN)

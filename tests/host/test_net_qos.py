@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import netlab
@@ -14,10 +15,12 @@ from netlab import EGRESS, Lab
 
 from kilonova.host.calls import run
 from kilonova.host.netns import in_netns
-from kilonova.model.specs import HostNetwork, LimitSpec, NetworkSpec, PortSpec, QosSpec, RuleSpec
+from kilonova.model.specs import HostNetwork, LimitSpec, NetworkSpec, PacketLimitSpec, PortSpec, QosSpec, RuleSpec
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 OPEN = (*EGRESS, RuleSpec(direction="ingress", ethertype="IPv4", protocol="udp"))
+SENT = 5000
+SO_RCVBUFFORCE = 33
 SLOW, FAST = LimitSpec(kbps=1000, burst_kb=80), LimitSpec(kbps=4000, burst_kb=80)
 
 
@@ -96,6 +99,47 @@ def test_a_limit_limits(lab: Lab, direction: str) -> None:
     assert rates["back"] > 2 * rates["slow"]  # the other direction is not limited
 
 
+def burst(sender: str, receiver: str, ip: str) -> tuple[int, float]:
+    """How many of SENT small packets arrive, and the seconds that it took to send them."""
+    with in_netns(receiver, socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+        sock.bind(("0.0.0.0", 9000))
+        with in_netns(sender, socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as out:
+            out.connect((ip, 9000))
+            out.send(b"?")  # whoever has to be asked for by ARP is known then
+            sock.settimeout(5)
+            sock.recv(1)
+            begun = time.monotonic()
+            for _ in range(SENT):
+                out.send(b"!")
+            took = time.monotonic() - begun
+        sock.settimeout(0.5)
+        arrived = 0
+        with suppress(TimeoutError):
+            while sock.recv(1):
+                arrived += 1
+    return arrived, took
+
+
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+@pytest.mark.parametrize("secure", [True, False])
+def test_packets_are_counted(lab: Lab, direction: str, secure: bool) -> None:
+    """A thousand a second, and a hundred at once, of packets that no limit of bandwidth would notice."""
+    pair = Pair(lab)
+    way = (pair.other, pair.guest, "10.0.0.11") if direction == "ingress" else (pair.guest, pair.other, "10.0.0.12")
+    back = (way[1], way[0], "10.0.0.12" if direction == "ingress" else "10.0.0.11")
+    changes = {} if secure else {"port_security_enabled": False, "rules": ()}
+    want = pair.want(QosSpec(**{f"{direction}_packets": PacketLimitSpec(kpps=1)}), **changes)
+    lab.apply(want)
+    arrived, took = burst(*way)
+    assert 90 <= arrived <= 110 + 1100 * took < SENT, (arrived, took)
+    assert burst(*back)[0] == SENT  # the other direction is not limited
+    assert lab.writes(want) == []
+    lab.apply(pair.want(QosSpec()))
+    assert burst(*way)[0] == SENT
+    assert "qos-" not in run(["nft", "list", "ruleset"], netns=lab.netns)
+
+
 def test_packets_are_marked(lab: Lab) -> None:
     pair = Pair(lab)
     lab.apply(pair.want(QosSpec(dscp=26)))
@@ -152,6 +196,7 @@ def test_limits_are_kept_true(lab: Lab) -> None:
 
 def test_the_largest_limit_that_the_api_takes_keeps_no_rules_from_loading(lab: Lab) -> None:
     pair, most = Pair(lab), LimitSpec(kbps=2**31 - 1, burst_kb=2**31 - 1)
-    want = pair.want(QosSpec(ingress=most, egress=most))
+    packets = PacketLimitSpec(kpps=2**31 - 1, burst_kpps=2**31 - 1)
+    want = pair.want(QosSpec(ingress=most, egress=most, ingress_packets=packets, egress_packets=packets))
     assert set(lab.apply(want).values()) == {"ACTIVE"}
     assert lab.writes(want) == []

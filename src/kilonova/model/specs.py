@@ -118,12 +118,21 @@ class LimitSpec(Spec, frozen=True):
     burst_kb: int = 0
 
 
+class PacketLimitSpec(Spec, frozen=True):
+    """Thousands of packets a second, and the thousands that may pass at once (0: the host chooses)."""
+
+    kpps: int
+    burst_kpps: int = 0
+
+
 class QosSpec(Spec, frozen=True):
     """What QoS does with a port's traffic. ingress: towards the guest; egress: from it; dscp: what it is marked with."""
 
     ingress: LimitSpec | None = None
     egress: LimitSpec | None = None
     dscp: int | None = None
+    ingress_packets: PacketLimitSpec | None = None
+    egress_packets: PacketLimitSpec | None = None
 
 
 class PortSpec(Spec, frozen=True):

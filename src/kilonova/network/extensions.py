@@ -248,6 +248,11 @@ EXTENSIONS = {
         "Adds a the QoS network ID to the port definition",
         "2019-11-01T10:00:00-00:00",
     ),
+    "qos-pps": (
+        "QoS packet rate limit rule",
+        "Allow to configure QoS rate limit rules based on packets per second.",
+        "2021-06-04T00:00:00-00:00",
+    ),
     "qos-rule-type-details": (
         "Details of QoS rule types",
         "Expose details about QoS rule types supported by loaded backend drivers",

@@ -16,7 +16,7 @@ from kilonova.network.service_tables import QOS_POLICIES as TABLE
 from kilonova.web.call import Call, Context
 
 # What the host makes true; a policy with anything else cannot be a port's or a network's.
-ENFORCED = ("bandwidth_limit", "dscp_marking")
+ENFORCED = ("bandwidth_limit", "dscp_marking", "packet_rate_limit")
 BINDINGS = {"port": QOS_PORT_BINDINGS, "network": QOS_NETWORK_BINDINGS}
 
 ATTRIBUTES = {

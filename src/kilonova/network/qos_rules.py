@@ -33,6 +33,11 @@ TYPES: dict[str, dict[str, a.Attribute]] = {
         "direction": DIRECTION,
     },
     "dscp_marking": {"dscp_mark": a.Attribute(mark, default=a.REQUIRED)},
+    "packet_rate_limit": {
+        "max_kpps": a.Attribute(KBPS, default=a.REQUIRED),
+        "max_burst_kpps": a.Attribute(KBPS, default=0),
+        "direction": DIRECTION,
+    },
     "minimum_bandwidth": {"min_kbps": a.Attribute(KBPS, default=a.REQUIRED), "direction": DIRECTION},
 }
 

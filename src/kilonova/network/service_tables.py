@@ -65,6 +65,8 @@ QOS_RULES = sa.Table(
     sa.Column("max_kbps", sa.Integer),
     sa.Column("max_burst_kbps", sa.Integer),
     sa.Column("min_kbps", sa.Integer),
+    sa.Column("max_kpps", sa.Integer),
+    sa.Column("max_burst_kpps", sa.Integer),
     sa.Column("dscp_mark", sa.Integer),
     sa.UniqueConstraint("qos_policy_id", "type", "direction"),
 )

@@ -15,11 +15,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from kilonova.host.net.ruleset import Chain, Element, Part, Set
-from kilonova.model.specs import GroupSpec, NetworkSpec, PortSpec, RuleSpec
+from kilonova.model.specs import GroupSpec, NetworkSpec, PacketLimitSpec, PortSpec, RuleSpec
 
 ADDRESSES = (("ip", "ipv4_addr"), ("ip6", "ipv6_addr"))
 METADATA_IP, METADATA_IP6 = "169.254.169.254", "fe80::a9fe:a9fe"
 LARGEST_SEGMENT = 65536 + 64
+MOST_PACKETS = 10**9  # a second: one in a nanosecond, the kernel's unit
 MOST_LIMITED = 10**10  # bytes a second: rate and burst together, in nanobytes, must fit 64 bits
 ICMP = {1, 58}
 NAMED_PROTOCOLS = {  # Neutron's names (IP_PROTOCOL_MAP) → IANA numbers
@@ -166,6 +167,7 @@ SETS = (
     Set("bridge", "targets", "map", "type ifname : verdict"),
     Set("bridge", "advertisers", "map", "type ifname : verdict"),
     Set("bridge", "policed", "map", "type ifname : verdict"),
+    Set("bridge", "throttled", "map", "type ifname : verdict"),
     Set("bridge", "untracked", "map", "type ifname : verdict"),
     *(
         each
@@ -211,6 +213,7 @@ CHAINS = (
         """
   type filter hook forward priority -200; policy accept;
   oifname @blocked drop
+  oifname vmap @throttled
   oifname vmap @targets
 """,
     ),
@@ -352,9 +355,10 @@ def port_part(port: PortSpec, mark: int) -> Part:
 
 
 def qos_part(port: PortSpec, mark: int) -> Part:
-    """What a guest sends is dropped over its limit and marked (Neutron: tc police, and iptables' DSCP target)."""
-    qos = port.qos
-    lines = []
+    """What a guest sends is dropped over its limit and marked (Neutron: tc police, and iptables' DSCP target); packets
+    that are too many are dropped both ways. Bytes towards it can wait: `shaping.py`."""
+    qos, tap = port.qos, f'"{port.tap}"'
+    lines = [_packet_limit(qos.egress_packets)] if qos.egress_packets is not None else []
     if qos.egress is not None:
         # nft lets a second's worth and the burst pass at once; the largest segment that a guest may send must fit.
         burst = min(max(qos.egress.burst_kb * 125, LARGEST_SEGMENT), 2**32 - 1)
@@ -362,10 +366,20 @@ def qos_part(port: PortSpec, mark: int) -> Part:
         lines.append(f"limit rate over {rate} bytes/second burst {burst} bytes drop")
     if qos.dscp is not None:
         lines += [f"ip dscp set {qos.dscp}", f"ip6 dscp set {qos.dscp}"]
-    if not lines:
-        return Part()
-    chain = Chain("bridge", f"qos-{mark}", "".join(f"  {line}\n" for line in lines))
-    return Part((), (chain,), frozenset({Element("bridge", "policed", f'"{port.tap}"', f"jump {chain.name}")}))
+    towards = [_packet_limit(qos.ingress_packets)] if qos.ingress_packets is not None else []
+    chains, elements = [], set[Element]()
+    for name, of, body in ((f"qos-{mark}", "policed", lines), (f"qos-in-{mark}", "throttled", towards)):
+        if body:
+            chains.append(Chain("bridge", name, "".join(f"  {line}\n" for line in body)))
+            elements.add(Element("bridge", of, tap, f"jump {name}"))
+    return Part((), tuple(chains), frozenset(elements))
+
+
+def _packet_limit(limit: PacketLimitSpec) -> str:
+    """A tenth of a second's may pass at once where no burst is given."""
+    rate = min(limit.kpps * 1000, MOST_PACKETS)
+    burst = min(limit.burst_kpps * 1000 or rate // 10, 2**32 - 1)
+    return f"limit rate over {rate}/second burst {burst} packets drop"
 
 
 @functools.lru_cache(maxsize=4096)
