@@ -20,7 +20,12 @@ GUEST_AGENT = "org.qemu.guest_agent.0"
 
 
 def add_devices(
-    domain: ET.Element, server: ServerSpec, facts: HostFacts, hardware: Hardware, layout: Layout, disks: tuple[Disk, ...]
+    domain: ET.Element,
+    server: ServerSpec,
+    facts: HostFacts,
+    hardware: Hardware,
+    layout: Layout,
+    disks: tuple[Disk, ...],
 ) -> None:
     element = add(domain, "devices")
     if facts.emulator:
@@ -82,15 +87,15 @@ def _controllers(devices: ET.Element, facts: HostFacts, hardware: Hardware, disk
 
 
 def _serials(devices: ET.Element, log: str, count: int) -> None:
-    """The first port is the console and is written down; the others are for a person to open."""
-    for port in range(count):
-        serial = add(devices, "serial", type="pty" if port else "file")
-        if not port:
-            add(serial, "source", path=log)
-        add(serial, "target", port=str(port))
-    console = add(devices, "console", type="file")
-    add(console, "source", path=log)
-    add(console, "target", type="serial", port="0")
+    """The first port is the console and is written down; the others are for a person to open. A single one is both."""
+    single = count == 1
+    for kind, port in (*(("serial", port) for port in range(count)), ("console", 0)):
+        element = add(devices, kind, type="pty" if port or single else "file")
+        if single:
+            add(element, "log", file=log)
+        elif not port:
+            add(element, "source", path=log)
+        add(element, "target", **({"type": "serial"} if kind == "console" else {}), port=str(port))
 
 
 def _inputs(devices: ET.Element, hardware: Hardware) -> None:

@@ -133,7 +133,7 @@ def _watchdog(action: str | None) -> str | None:
 
 
 def _serial_ports(count: str | None) -> int:
-    """Two unless asked otherwise: one written to console.log, one for a person."""
+    """Two unless asked otherwise: one written to console.log, one for a person; a single one is both."""
     return _number("hw_serial_port_count", count, 1, MAX_SERIAL_PORTS) if count else 2
 
 
