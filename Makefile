@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PREFIX := /opt/kilonova
 UNITS := /etc/systemd/system
+PAGES := src/kilonova/console/static/vendor
 ONCE ?=
 ACCEPTANCE ?= ../shared/acceptance
 SDK ?=
@@ -18,8 +19,8 @@ DEBS := libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients libvirt-dev qe
 	pkg-config gcc libc6-dev python3-dev python3-venv procps libnftables1 ca-certificates tgt
 # What a Debian cloud image is built with, for make acceptance.
 ACCEPTANCE_DEBS := mmdebstrap grub-pc-bin grub-common
-# What only tests need: volumes on LVM, on a file system that shares blocks, on a small real Ceph.
-TEST_DEBS := lvm2 thin-provisioning-tools btrfs-progs ceph-mon ceph-osd ceph-common
+# What only tests need: volumes on LVM, on a file system that shares blocks, on a small real Ceph; pages in a browser.
+TEST_DEBS := lvm2 thin-provisioning-tools btrfs-progs ceph-mon ceph-osd ceph-common chromium
 
 .DEFAULT_GOAL := help
 .PHONY: help setup debs image demo install uninstall test lint api-table api-shown fuzz chaos bench acceptance clean
@@ -27,7 +28,7 @@ TEST_DEBS := lvm2 thin-provisioning-tools btrfs-progs ceph-mon ceph-osd ceph-com
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: debs $(VENV)/.stamp  ## install Debian packages and the virtual environment
+setup: debs $(VENV)/.stamp $(PAGES)/.stamp  ## install Debian packages, the virtual environment, what web pages need
 
 debs:
 	@missing=; for p in $(DEBS); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
@@ -39,6 +40,9 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[libvirt,dev]'
 	@touch $@
+
+$(PAGES)/.stamp: packaging/pages/package.json packaging/pages/package-lock.json packaging/pages/fetch.sh | $(VENV)/.stamp
+	@bash packaging/pages/fetch.sh $(BIN)/pip $(PAGES)
 
 image: debs  ## build the small bootable guest: build/guest.qcow2
 	@bash guest/build.sh build
@@ -100,4 +104,4 @@ acceptance: setup image build/acceptance-venv/.stamp  ## tempest's lists in the 
 	@ACCEPTANCE=$(ACCEPTANCE) $(BIN)/python tests/acceptance/run.py --virt $(VIRT) --jobs $(JOBS) $(SDK:%=--sdk %) $(LISTS)
 
 clean:  ## remove what was built (not your clouds)
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PAGES) build .mypy_cache .ruff_cache .pytest_cache

@@ -16,6 +16,7 @@ from cryptography.fernet import MultiFernet
 from kilonova import door, seed, statedir
 from kilonova.compute.routes import SERVICE as COMPUTE
 from kilonova.config import Config
+from kilonova.console.door import ConsoleDoor
 from kilonova.flow.log import Journal
 from kilonova.flow.wake import Doorbell
 from kilonova.flow.worker import ControlWorkers, LocalSeam
@@ -85,8 +86,15 @@ class Cloud:
         flows, storage = FlowActions(self.journal, self.asks, config.vif_type), StorageActions(self.journal, self.asks)
         shared = Shared(statedir.load_fernet(config), store, flows, storage)
         self.known |= seed.seed(self.database, store, config, self.known | cidr)
+        consoles = ConsoleDoor(self.database, flows, self.url)
         self.application = Application(
-            SERVICES, self.database, Authenticator(shared.fernet), shared, self.url, self._written
+            SERVICES,
+            self.database,
+            Authenticator(shared.fernet),
+            shared,
+            self.url,
+            self._written,
+            {"console": consoles},
         )
         self.control = ControlWorkers(self.journal, self.asks.look)
         self._ending.callback(self.runner.stop)
@@ -147,7 +155,8 @@ class Cloud:
             tls = {"ssl_certfile": str(config.tls_cert), "ssl_keyfile": str(config.tls_key)}
         settings = uvicorn.Config(
             self.application, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5,
-            http="httptools", ws="none", proxy_headers=False, server_header=False, **tls,
+            http="httptools", ws=door.WEBSOCKET, ws_max_size=door.MAX_MESSAGE, ws_per_message_deflate=False,
+            proxy_headers=False, server_header=False, **tls,
         )  # fmt: skip
         self._server = uvicorn.Server(settings)
         run = partial(self._server.run, sockets=[self.socket])

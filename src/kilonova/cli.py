@@ -103,6 +103,19 @@ def trace(
     console.print(waterfall(found, console.width))
 
 
+@app.command()
+def console(
+    server: Server,
+    state: State = DEFAULT_STATE,
+    serial: Annotated[bool, typer.Option("--serial", help="Its serial port instead of its screen.")] = False,
+) -> None:
+    """The address of a page with a server's screen, for a browser; it lasts ten minutes."""
+    client = _client(state)
+    asked = {"protocol": "serial", "type": "serial"} if serial else {"protocol": "vnc", "type": "novnc"}
+    path = f"/compute/v2.1/servers/{client.find_server(server)['id']}/remote-consoles"
+    print(client.post(path, {"remote_console": asked})["remote_console"]["url"])
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def ssh(
     server: Server,

@@ -1,14 +1,17 @@
 """Where the cloud answers: its socket, the addresses that lead to it, its certificate."""
 
+import asyncio
 import os
 import socket
 import ssl
 from pathlib import Path
+from typing import Any, cast
 
 from kilonova.config import Config
 from kilonova.model.errors import KilonovaError
 
 EVERYWHERE = ("0.0.0.0", "::")
+MAX_MESSAGE = 1 << 20  # bytes, of one that comes by a websocket
 
 
 def open_socket(config: Config) -> socket.socket:
@@ -29,6 +32,16 @@ def open_socket(config: Config) -> socket.socket:
 def _reason(error: OSError) -> str:
     unknown_name = isinstance(error, socket.gaierror)
     return "no such address" if unknown_name or error.errno is None else os.strerror(error.errno)
+
+
+def websocket(*args: Any, **kwargs: Any) -> Any:
+    """uvicorn's protocol of websockets, loaded when the first one comes: most clouds never see one."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(*args, **kwargs)
+
+
+WEBSOCKET = cast(type[asyncio.Protocol], websocket)  # uvicorn calls it, and no more
 
 
 def own_url(config: Config, port: int) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 import openapi
 
 from kilonova.app import SERVICES
-from kilonova.compute.server_handlers import ACTIONS
+from kilonova.compute.console_handlers import REFUSED
+from kilonova.compute.server_handlers import ACTIONS, ASKING
 from kilonova.image.schemas import SCHEMAS
 from kilonova.web.router import segments_of
 from kilonova.web.service import Service
@@ -113,7 +114,7 @@ def table(about: str) -> list[Line]:
 
 
 def table_of_actions() -> list[Line]:
-    return [_line(each, each.action in {*ACTIONS, "os-getConsoleOutput"}) for each in server_actions()]
+    return [_line(each, each.action in {*ACTIONS, *ASKING}.difference(REFUSED)) for each in server_actions()]
 
 
 def _line(operation: Operation, there: bool) -> Line:

@@ -41,6 +41,7 @@ BODIES: dict[str, Any] = {
     "action": {"lock": None}, "images": [], "members": {"member": "m", "status": "accepted"},
     "import": {"method": {"name": "glance-direct"}}, "OS-EC2": {"tenant_id": "t"},
     "credentials": {"credential": {"type": "t"}},
+    "remote-consoles": {"remote_console": {"protocol": "vnc", "type": "novnc"}},
     "rbac-policies": {"rbac_policy": {}}, "add_prefixes": {"prefixes": ["10.0.0.0/8"]},
     **{f"{verb}_allowed_address_pairs": {"port": {"allowed_address_pairs": []}} for verb in ("add", "remove")},
     "add_extraroutes": {"router": {"routes": []}}, "remove_extraroutes": {"router": {"routes": []}},

@@ -21,6 +21,7 @@ LATER_TABLES = (
     "identity_trusts",
     "identity_access_rules",
     "identity_application_credentials",
+    "compute_console_tokens",
     "compute_block_devices",
     "compute_aggregate_hosts",
     "compute_aggregates",

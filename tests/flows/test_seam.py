@@ -13,6 +13,7 @@ from wire import wired
 
 from kilonova.compute import seed
 from kilonova.compute.routes import SERVICE as COMPUTE
+from kilonova.console.door import ConsoleDoor
 from kilonova.db.engine import Database
 from kilonova.flow.log import Journal
 from kilonova.flow.wake import Doorbell
@@ -25,6 +26,7 @@ from kilonova.flows.stories import FLOWS
 from kilonova.flows.subject import SUBJECTS
 from kilonova.host.contract import LOOK, QUESTIONS, Answer, Ask, ControlSide, Host
 from kilonova.host.fake import FakeHost
+from kilonova.host.fake_consoles import BANNER
 from kilonova.image.routes import SERVICE as IMAGE
 from kilonova.image.store import FileStore
 from kilonova.model.errors import Unavailable
@@ -40,7 +42,10 @@ class Region:
         journal = Journal(database, FLOWS, SUBJECTS, Doorbell(), "node")
         shared = Shared(FlowActions(journal, self.asks, "bridge"), images, None)  # type: ignore[arg-type]
         services = (COMPUTE, NETWORK, IMAGE)
-        application = Application(services, database, lambda database, token: DEMO, shared, "http://testserver")
+        beside = {"console": ConsoleDoor(database, shared.flows, "http://testserver")}
+        application = Application(
+            services, database, lambda database, token: DEMO, shared, "http://testserver", beside=beside
+        )
         self.http = TestClient(application)
         self.control = ControlWorkers(journal, self.asks.look)
         self.hosts = {name: FakeHost(name, folder / name, vcpus=1, memory_mb=1024, disk_gb=100) for name in ("a", "b")}
@@ -107,6 +112,11 @@ def test_servers_on_two_hosts_that_only_the_seam_reaches(region: Region) -> None
     for server in servers():
         path, ask = f"/compute/v2.1/servers/{server['id']}/action", {"os-getConsoleOutput": {"length": 1}}
         assert region.api("POST", path, ask) == {"output": "LAST LINE\n"}
+        console = region.api("POST", path, {"os-getSerialConsole": {"type": "serial"}})["console"]["url"]
+        with region.http.websocket_connect(console.removeprefix("http://testserver")) as socket:
+            assert socket.receive_bytes() == BANNER
+            socket.send_bytes(b"hello\r")
+            assert socket.receive_bytes() == b"hello\r\n"
         region.api("DELETE", f"/compute/v2.1/servers/{server['id']}")
     eventually(lambda: servers() == [])
     assert not any(things for host in region.hosts.values() for things in host.leftovers().values())

@@ -43,6 +43,24 @@ class Action:
     events: tuple[Event, ...] = ()
 
 
+@dataclass(frozen=True)
+class Exchanged:
+    """Of what was sent the first `taken` bytes were; `data` came meanwhile; `ended`: why there is no more, a sentence."""
+
+    taken: int
+    data: bytes
+    ended: str | None = None
+
+
+class Console(Protocol):
+    """A guest's console that somebody has open. Does I/O; one call at a time."""
+
+    def exchange(self, data: bytes) -> Exchanged:
+        """Give `data` to the guest and take what it has said, without waiting for either. Unavailable."""
+
+    def close(self) -> None: ...
+
+
 class Flows(Protocol):
     """The API's hands: it asks for work and reads what became of it. `vif_type`: of ports that are bound."""
 
@@ -67,3 +85,9 @@ class Flows(Protocol):
 
     def diagnostics(self, server_id: str, host: str) -> dict[str, Any]:
         """What the guest's devices have done (`host/contract.py`). Does I/O, too."""
+
+    def console_address(self, server_id: str, host: str, console_type: str) -> dict[str, Any]:
+        """{"running": whether the guest is, "address", "port"}; port None where it has no such console. Does I/O, too."""
+
+    def open_console(self, server_id: str, host: str, console_type: str) -> Console:
+        """Unavailable when the host cannot. Does I/O, too."""

@@ -1,5 +1,6 @@
 """Routes of groups, aggregates and usage, and of what Nova keeps for old clients: joined into routes.ROUTES."""
 
+from kilonova.compute import console_handlers as consoles
 from kilonova.compute import group_handlers as groups
 from kilonova.compute import interfaces, usage
 from kilonova.compute import old_handlers as old
@@ -53,9 +54,11 @@ ROUTES: dict[str, Route] = {
     "POST /v2.1/servers/{server_id}/os-interface": Route(
         interfaces.create, "os-attach-interfaces:create", schema=interfaces.create_schema
     ),
-    "DELETE /v2.1/servers/{server_id}/os-interface/{id}": Route(
-        interfaces.delete, "os-attach-interfaces:delete", 202
+    "DELETE /v2.1/servers/{server_id}/os-interface/{id}": Route(interfaces.delete, "os-attach-interfaces:delete", 202),
+    "POST /v2.1/servers/{server_id}/remote-consoles": Route(
+        consoles.create, "os-remote-consoles", tx="none", schema=consoles.create_schema, since=(2, 6)
     ),
+    "GET /v2.1/os-console-auth-tokens/{id}": Route(consoles.show_token, "os-console-auth-tokens"),
     # images in Nova's words
     "GET /v2.1/images": Route(old.list_images, "images", until=PROXIES),
     "GET /v2.1/images/detail": Route(old.list_images_detail, "images", until=PROXIES),
@@ -102,6 +105,8 @@ POLICY: dict[str, Rule] = {
     "os-instance-usage-audit-log:list": admin,
     "os-instance-usage-audit-log:show": admin,
     "os-server-external-events:create": admin_or_service,
+    "os-remote-consoles": project_member,
+    "os-console-auth-tokens": admin,
     "images": anyone,
     "images:change": project_member,  # whose image it is, images.py asks of the row
     "os-hosts": admin,

@@ -19,6 +19,7 @@ from kilonova.compute import (
     verbs,
     views,
 )
+from kilonova.compute import console_handlers as consoles
 from kilonova.compute import create as creation
 from kilonova.compute import schemas as s
 from kilonova.db.engine import Tx
@@ -104,8 +105,8 @@ def action(call: Call) -> Reply | None:
     if not isinstance(body, dict) or len(body) != 1:
         raise BadRequest("Malformed request body: one action is expected.")
     name, argument = next(iter(body.items()))
-    if name == "os-getConsoleOutput":
-        return console_output(call, argument)
+    if name in ASKING:
+        return ASKING[name](call, argument)
     if name not in ACTIONS:
         raise BadRequest(f"There is no such action: {name}")
     asked = ACTIONS[name]
@@ -137,6 +138,12 @@ def console_output(call: Call, argument: Any) -> Reply:
         raise Conflict(f"Instance {server['id']} is not ready")
     text = call.services.flows.console_output(server["id"], server["host"], lines if lines >= 0 else None)
     return Reply({"output": CONTROL.sub("", text)}, 200)
+
+
+ASKING: dict[str, Callable[[Call, Any], Reply]] = {  # ask the server's host, outside of any transaction
+    "os-getConsoleOutput": console_output,
+    **{name: partial(consoles.act, name) for name in consoles.ACTIONS | consoles.REFUSED},
+}
 
 
 def _lock(tx: Tx, call: Call, argument: Any) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute.tables import SERVER_TAGS, SERVERS
+from kilonova.compute.tables import CONSOLE_TOKENS, SERVER_TAGS, SERVERS
 from kilonova.db.engine import Tx
 from kilonova.model.errors import NotFound
 from kilonova.model.ids import iso, now
@@ -13,6 +13,7 @@ NO_STATE, RUNNING, PAUSED, SHUTDOWN, CRASHED, SUSPENDED = 0, 1, 3, 4, 6, 7  # No
 
 
 BY_ID = sa.select(SERVERS).where(SERVERS.c.id == sa.bindparam("of_server"))
+CONSOLES = CONSOLE_TOKENS.delete().where(CONSOLE_TOKENS.c.server_id == sa.bindparam("of_server"))
 LIVING = SERVERS.update().where(SERVERS.c.id == sa.bindparam("of_server"), SERVERS.c.deleted_at.is_(None))
 
 
@@ -25,7 +26,10 @@ def get_row(tx: Tx, server_id: str) -> sa.RowMapping:
 
 
 def _update(tx: Tx, server_id: str, **values: Any) -> None:
+    """Who moves or is off loses the consoles that were opened to it, too."""
     tx.execute(LIVING, {"of_server": server_id, "updated_at": now(), **values})
+    if "host" in values or values.get("power_state", RUNNING) not in (RUNNING, PAUSED):
+        tx.execute(CONSOLES, {"of_server": server_id})
 
 
 def set_task_state(tx: Tx, server_id: str, task_state: str | None) -> None:

@@ -105,6 +105,18 @@ BLOCK_DEVICES = sa.Table(  # the volumes of servers: compute/block_devices.py
     sa.UniqueConstraint("server_id", "volume_id"),
 )
 
+CONSOLE_TOKENS = sa.Table(  # who may look at which server's console for a while: compute/consoles.py
+    "compute_console_tokens",
+    METADATA,
+    sa.Column("token_hash", sa.String(64), primary_key=True),  # SHA-256: a copy of the database opens nothing
+    sa.Column("server_id", sa.String(36), nullable=False, index=True),
+    sa.Column("console_type", sa.String(16), nullable=False),  # novnc | serial
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("address", sa.String(45)),  # on that host, None for what has none
+    sa.Column("port", sa.Integer, nullable=False),
+    sa.Column("expires_at", sa.DateTime, nullable=False, index=True),
+)
+
 FLAVORS = sa.Table(
     "compute_flavors",
     METADATA,
@@ -216,8 +228,6 @@ AGGREGATES = sa.Table(
 AGGREGATE_HOSTS = sa.Table(
     "compute_aggregate_hosts",
     METADATA,
-    sa.Column(
-        "aggregate_id", sa.Integer, sa.ForeignKey("compute_aggregates.id", ondelete="CASCADE"), primary_key=True
-    ),
+    sa.Column("aggregate_id", sa.Integer, sa.ForeignKey("compute_aggregates.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("hostname", sa.String(255), primary_key=True),
 )

@@ -11,6 +11,7 @@ from kilonova.flow.log import Journal
 from kilonova.flow.tables import EVENTS, FLOWS
 from kilonova.flows.asks import Asks
 from kilonova.flows.captures import capture
+from kilonova.flows.consoles import HostConsole, open_console
 from kilonova.web.call import Context
 
 REPLACING = ("delete", "hard_reboot")  # these need not wait for what is under way
@@ -67,6 +68,13 @@ class FlowActions:
     def diagnostics(self, server_id: str, host: str) -> dict[str, Any]:
         found: dict[str, Any] = self.asks.ask(host, "diagnostics", server_id=server_id)
         return found
+
+    def console_address(self, server_id: str, host: str, console_type: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.asks.ask(host, "console_address", server_id=server_id, console_type=console_type)
+        return found
+
+    def open_console(self, server_id: str, host: str, console_type: str) -> HostConsole:
+        return open_console(self.asks, host, server_id, console_type)
 
     def capture(self, host: str, device: str, seconds: float, packets: int) -> Iterator[bytes]:
         """A pcap file of one of the host's devices, as it grows."""

@@ -22,13 +22,17 @@ from kilonova.model.errors import HostError
 from kilonova.model.specs import HostInventory, HostNetwork, ServerSpec, StoredBackup, StoredSnapshot, StoredVolume
 
 LOOK = "look"  # an Ask that wants no answer: what the loops keep true may have changed
-# methods of Host that an Ask may name: they change nothing that guests have
+# methods of Host that an Ask may name: they change nothing that guests have (what a person types into one apart)
 QUESTIONS = frozenset(
     {
         "console_output",
         "start_capture",
         "read_capture",
         "stop_capture",
+        "console_address",
+        "open_console",
+        "exchange_console",
+        "close_console",
         "try_packets",
         "diagnostics",
         "connect_volume",
@@ -304,6 +308,23 @@ class Host(Protocol):
         """{"data": base64 of what came since, "ended": whether that was all}."""
 
     def stop_capture(self, capture_id: str) -> dict[str, Any]: ...
+
+    def console_address(self, server_id: str, console_type: str) -> dict[str, Any]:
+        """Where a guest's console is on this host: {"running", "address", "port"}; `console_type`: novnc | serial.
+
+        Nobody but the host itself goes there. `port` is None where the guest has no such console.
+        """
+
+    def open_console(self, server_id: str, console_type: str) -> dict[str, Any]:
+        """{"id"}, for the two below. It ends with the guest, or when nobody exchanges any more."""
+
+    def exchange_console(self, console_id: str, data: str) -> dict[str, Any]:
+        """Takes bytes for the guest, gives what it has said since: {"taken": how many, "data", "ended": why, or None}.
+
+        Both are base64. Waits for nothing.
+        """
+
+    def close_console(self, console_id: str) -> dict[str, Any]: ...
 
     def try_packets(self, frames: list[Any]) -> list[dict[str, Any]]:
         """What the rules that are loaded now do with each FirstFrame: a FrameTrace each. Guests see none of them."""

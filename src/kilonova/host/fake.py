@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 
 from kilonova.host.calls import outside
+from kilonova.host.consoles import Consoles
 from kilonova.host.contract import Work
 from kilonova.host.diagnostics import Diagnostics
+from kilonova.host.fake_consoles import WIRES
 from kilonova.host.fake_disks import KINDS as DISK_KINDS
 from kilonova.host.fake_disks import FakeDisks
 from kilonova.host.fake_volumes import KINDS as VOLUME_KINDS
@@ -42,6 +44,7 @@ class FakeHost(FakeVolumes, FakeDisks):
             bridge_mappings={"public": "br-ex"},
         )  # fmt: skip
         self._plugging = threading.Lock()  # a bridge goes with its last tap
+        self.consoles = Consoles()
         for kind in (*KINDS, *VOLUME_KINDS):
             (folder / kind).mkdir(parents=True, exist_ok=True)
 
@@ -162,6 +165,20 @@ class FakeHost(FakeVolumes, FakeDisks):
         lines = text.splitlines(keepends=True)
         return "".join(lines if length is None else lines[-length:] if length else [])
 
+    def console_address(self, server_id: str, console_type: str) -> dict[str, Any]:
+        return {"running": self._runs(server_id), "address": None, "port": {"novnc": 5900}.get(console_type, 1)}
+
+    def open_console(self, server_id: str, console_type: str) -> dict[str, Any]:
+        """What it shows and echoes is this process's own: no guest is behind it, and nothing of it is kept."""
+        self._need_running(server_id, PAUSED)
+        return self.consoles.open(lambda: WIRES[console_type](lambda: self._runs(server_id)))
+
+    def exchange_console(self, console_id: str, data: str) -> dict[str, Any]:
+        return self.consoles.exchange(console_id, data)
+
+    def close_console(self, console_id: str) -> dict[str, Any]:
+        return self.consoles.close(console_id)
+
     def start_capture(self, device: str, seconds: float, packets: int) -> dict[str, Any]:
         raise HostError("this host is fake: there are no packets to capture")
 
@@ -204,6 +221,10 @@ class FakeHost(FakeVolumes, FakeDisks):
     def leftovers(self) -> dict[str, list[str]]:
         """Every thing there is, by kind; empty lists on a clean host."""
         return {kind: sorted(self._names(kind)) for kind in (*KINDS, *VOLUME_KINDS)}
+
+    def _runs(self, server_id: str) -> bool:
+        domain = self._get("domains", server_id)
+        return domain is not None and domain["power_state"] in (RUNNING, PAUSED)
 
     def _need_running(self, server_id: str, *others: int) -> None:
         domain = self._get("domains", server_id)

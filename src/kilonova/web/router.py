@@ -11,7 +11,7 @@ import anyio.to_thread
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kilonova.db.engine import Database, Tx
 from kilonova.model.errors import APIError, BadRequest, Forbidden, NotFound, TooLarge, UnsupportedMediaType
@@ -77,6 +77,7 @@ def segments_of(path: str) -> list[str]:
 class Application:
     """The ASGI application of all services. `public_url` has no trailing slash.
 
+    `beside`: what is no service of OpenStack's, by the first part of its path.
     `written(prefix)` is called after each committed write to a service, for the loops that keep its rows true.
     """
 
@@ -88,6 +89,7 @@ class Application:
         shared: Any,
         public_url: str,
         written: Callable[[str], None] = lambda prefix: None,
+        beside: Mapping[str, ASGIApp] | None = None,
     ) -> None:
         self.services = {service.prefix: (service, Table(service.routes)) for service in services}
         self.database = database
@@ -95,13 +97,16 @@ class Application:
         self.shared = shared
         self.public_url = public_url
         self.written = written
+        self.beside = beside or {}
         self.uploads, self.downloads = anyio.CapacityLimiter(MAX_UPLOADS), anyio.CapacityLimiter(MAX_DOWNLOADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await lifespan(receive, send)
-        if scope["type"] != "http":
-            return None
+        if (head := scope["path"].strip("/").partition("/")[0]) in self.beside:
+            return await self.beside[head](scope, receive, send)
+        if scope["type"] != "http":  # a websocket where there is none: 403
+            return await send({"type": "websocket.close"})
         request = Request(scope, receive)
         response = await self.answer(request)
         await response(scope, receive, send)

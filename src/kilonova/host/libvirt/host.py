@@ -13,8 +13,9 @@ import libvirt
 from msgspec import to_builtins
 from msgspec.structs import replace
 
+from kilonova.host.consoles import Consoles
 from kilonova.host.contract import VolumeWork, Watch, Work
-from kilonova.host.libvirt import diagnostics, disk, domain, facts, initiator, interfaces
+from kilonova.host.libvirt import consoles, diagnostics, disk, domain, facts, initiator, interfaces
 from kilonova.host.libvirt.attachments import Attachments, connected, with_connections
 from kilonova.host.libvirt.events import GuestWatch
 from kilonova.host.libvirt.guest import HostFacts, get_guest_config
@@ -88,6 +89,7 @@ class LibvirtHost(Volumes, ServerDisks):
         self.layout = Layout(config.instances)
         self.links = Links(config.netns, config.cloud_id)
         self.captures = Captures(config.netns)
+        self.consoles = Consoles()
         self.attachments = Attachments(self._conn, config.cloud_id, lambda: self.facts)
         super().__init__(config.backends, config.instances.parent / "backups", self._image_base)
 
@@ -254,6 +256,22 @@ class LibvirtHost(Volumes, ServerDisks):
     def console_output(self, server_id: str, length: int | None) -> str:
         return domain.tail(self.layout.console_log(server_id), length)
 
+    def console_address(self, server_id: str, console_type: str) -> dict[str, Any]:
+        found = consoles.find(self._conn(), server_id, self.config.cloud_id, console_type)
+        return {"running": found is not None, "address": found and found.address, "port": found and found.port}
+
+    def open_console(self, server_id: str, console_type: str) -> dict[str, Any]:
+        alone = "" if console_type == "novnc" else f"{server_id}/{console_type}"  # several may look at one screen
+        return self.consoles.open(
+            lambda: consoles.connect(self._conn(), server_id, self.config.cloud_id, console_type, self.netns), alone
+        )
+
+    def exchange_console(self, console_id: str, data: str) -> dict[str, Any]:
+        return self.consoles.exchange(console_id, data)
+
+    def close_console(self, console_id: str) -> dict[str, Any]:
+        return self.consoles.close(console_id)
+
     def start_capture(self, device: str, seconds: float, packets: int) -> dict[str, Any]:
         return self.captures.start(device, seconds, packets)
 
@@ -283,6 +301,7 @@ class LibvirtHost(Volumes, ServerDisks):
 
     def apply_network(self, desired: HostNetwork) -> dict[str, str]:
         self.captures.sweep()
+        self.consoles.sweep()
         return self.network.apply(desired)
 
     def network_pending(self) -> bool:
@@ -296,6 +315,7 @@ class LibvirtHost(Volumes, ServerDisks):
 
     def close(self) -> None:
         self.captures.close()
+        self.consoles.end()
         self.network.close()
         self.connection.close()
 
