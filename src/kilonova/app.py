@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import uvicorn
-from cryptography.fernet import MultiFernet
 
 from kilonova import door, seed, statedir
 from kilonova.compute.routes import SERVICE as COMPUTE
@@ -30,6 +29,8 @@ from kilonova.flows.storage_actions import StorageActions
 from kilonova.flows.subject import SUBJECTS
 from kilonova.host.contract import Host
 from kilonova.host.fake import FakeHost
+from kilonova.identity import security
+from kilonova.identity.keys import KeyRing
 from kilonova.identity.routes import SERVICE as IDENTITY
 from kilonova.identity.tokens import Authenticator
 from kilonova.image import images
@@ -49,7 +50,8 @@ SERVICES = (IDENTITY, COMPUTE, NETWORK, IMAGE, VOLUME, PLACEMENT)
 class Shared:
     """What handlers may reach beside the database."""
 
-    fernet: MultiFernet
+    fernet: KeyRing
+    identity: security.Settings
     images: FileStore
     flows: FlowActions
     storage: StorageActions
@@ -84,7 +86,9 @@ class Cloud:
         self.asks = Asks()
         self.runner = self._make_runner(store)
         flows, storage = FlowActions(self.journal, self.asks, config.vif_type), StorageActions(self.journal, self.asks)
-        shared = Shared(statedir.load_fernet(config), store, flows, storage)
+        sealer = statedir.load_sealer(config)  # first: an older cloud's token keys have sealed what it opens
+        settings = security.Settings(sealer, security.parse(config.security))
+        shared = Shared(statedir.load_fernet(config), settings, store, flows, storage)
         self.known |= seed.seed(self.database, store, config, self.known | cidr)
         consoles = ConsoleDoor(self.database, flows, self.url)
         self.application = Application(

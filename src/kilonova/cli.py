@@ -67,6 +67,29 @@ def down(
         print(f"kilonova: there is no cloud in {state}, so nothing was done", file=sys.stderr)
 
 
+keys = typer.Typer(no_args_is_help=True, help="The keys that seal tokens.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command()
+def rotate(
+    state: State = DEFAULT_STATE,
+    keep: Annotated[int, typer.Option(min=2, help="How many keys stay, the staged one included.")] = 3,
+) -> None:
+    """Make the staged key primary and stage a new one. A running cloud takes them at once.
+
+    What the oldest key sealed is refused from then on, so rotate no more often than every hour, the life of a token.
+    """
+    from kilonova.identity.keys import rotate as rotate_keys
+
+    config = Config(state=state.absolute())
+    if not config.fernet_keys.is_dir():
+        raise KilonovaError(f"there is no cloud in {config.state}: name its directory with --state")
+    left = rotate_keys(config.fernet_keys, keep)
+    names = {left[0]: "staged", left[-1]: "primary"}
+    typer.echo(", ".join(f"{number} {names.get(number, 'secondary')}" for number in left))
+
+
 @app.command()
 def doctor() -> None:
     """What this host can do, what is missing, and the fix. Ends with 1 when real guests cannot run here."""

@@ -37,6 +37,7 @@ class Config:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
+    security: tuple[str, ...] = ()  # NAME=VALUE of Keystone's [security_compliance]
 
     @property
     def fake(self) -> bool:
@@ -69,3 +70,7 @@ class Config:
     @property
     def fernet_keys(self) -> Path:
         return self.state / "fernet-keys"
+
+    @property
+    def credential_keys(self) -> Path:
+        return self.state / "credential-keys"

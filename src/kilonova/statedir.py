@@ -15,9 +15,8 @@ from kilonova.model.errors import KilonovaError
 from kilonova.model.ids import new_id
 
 if TYPE_CHECKING:  # what only `up` needs is loaded by it: other commands answer sooner
-    from cryptography.fernet import MultiFernet
-
     from kilonova.db.engine import Database
+    from kilonova.identity.keys import KeyRing
 
 
 class InUse(KilonovaError):
@@ -181,14 +180,20 @@ def write_private(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def load_fernet(config: Config) -> "MultiFernet":
-    """The token keys, newest first; a new cloud gets one."""
-    from cryptography.fernet import Fernet, MultiFernet
+def load_fernet(config: Config) -> "KeyRing":
+    """The token keys, as the folder has them at each use: see `kilonova keys rotate`. A new cloud gets its first."""
+    from kilonova.identity import keys
 
-    folder = config.fernet_keys
-    folder.mkdir(mode=0o700, exist_ok=True)
-    keys = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: -int(path.name))
-    if not keys:
-        write_private(folder / "1", Fernet.generate_key().decode())
-        keys = [folder / "1"]
-    return MultiFernet([Fernet(path.read_text()) for path in keys])
+    keys.ensure(config.fernet_keys)
+    return keys.KeyRing(config.fernet_keys)
+
+
+def load_sealer(config: Config) -> "KeyRing":
+    """The keys of users' credentials, which are never rotated away. In an older version's cloud the token keys did that."""
+    from kilonova.identity import keys
+
+    if not config.credential_keys.exists() and config.fernet_keys.exists():
+        shutil.copytree(config.fernet_keys, config.credential_keys)
+        (config.credential_keys / "0").unlink(missing_ok=True)
+    keys.ensure(config.credential_keys, staged=False)
+    return keys.KeyRing(config.credential_keys)

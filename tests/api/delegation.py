@@ -1,6 +1,5 @@
 """What the tests of delegated tokens share: a way to ask for them, and a second service that is asked with them."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -39,6 +38,6 @@ def by_trust(keystone: Keystone, trust_id: str, user_id: str, password: str = "s
 
 def with_placement(keystone: Keystone, database: Database) -> TestClient:
     """The same cloud with a second service in it."""
-    fernet = keystone.app.shared.fernet
-    app = Application((IDENTITY, PLACEMENT), database, Authenticator(fernet), SimpleNamespace(fernet=fernet), ROOT)
+    shared = keystone.app.shared
+    app = Application((IDENTITY, PLACEMENT), database, Authenticator(shared.fernet), shared, ROOT)
     return TestClient(app, ROOT, raise_server_exceptions=False)

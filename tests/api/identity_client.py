@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet, MultiFernet
 from starlette.testclient import TestClient
 
 from kilonova.db.engine import Database
-from kilonova.identity import passwords, seed, tokens
+from kilonova.identity import passwords, security, seed, tokens
 from kilonova.identity.routes import SERVICE
 from kilonova.web.router import Application
 
@@ -17,12 +17,14 @@ PASSWORDS = {"admin": "admin-secret", "demo": "demo-secret"}
 ROOT = "http://testserver"
 
 
-def application(database: Database, url: str = ROOT, fernet: Any = None) -> tuple[Application, dict[str, Any]]:
+def application(
+    database: Database, url: str = ROOT, fernet: Any = None, settings: security.Settings | None = None
+) -> tuple[Application, dict[str, Any]]:
     """The app over a seeded database, and the seed's ids."""
     passwords.ROUNDS = 4
     fernet = fernet or MultiFernet([Fernet(Fernet.generate_key())])
     ids = database.write(lambda tx: seed.seed(tx, admin_password=PASSWORDS["admin"], demo_password=PASSWORDS["demo"]))
-    shared = types.SimpleNamespace(fernet=fernet)
+    shared = types.SimpleNamespace(fernet=fernet, identity=settings or security.Settings(fernet))
     return Application([SERVICE], database, tokens.Authenticator(fernet), shared, url), ids
 
 

@@ -131,6 +131,36 @@ def test_project_tree(keystone: Keystone) -> None:
     assert keystone.delete(f"/v3/projects/{top['id']}").status_code == 204
 
 
+def test_how_deep_projects_go(keystone: Keystone) -> None:
+    parent, chain = "default", []
+    for level in range(5):
+        chain.append(keystone.make("project", name=f"p{level}", parent_id=parent)["id"])
+        parent = chain[-1]
+    deeper = keystone.post("/v3/projects", {"project": {"name": "deeper", "parent_id": parent}})
+    assert (deeper.status_code, "Max hierarchy depth reached" in deeper.text) == (403, True)
+    shown = keystone.get(f"/v3/projects/{chain[2]}?parents_as_ids&subtree_as_ids").json()["project"]
+    assert shown["parents"] == {chain[1]: {chain[0]: {"default": None}}}
+    assert shown["subtree"] == {chain[3]: {chain[4]: None}}
+    role, admin = keystone.ids["roles"]["reader"], keystone.ids["users"]["admin"]
+    grant = f"/v3/OS-INHERIT/projects/{chain[0]}/users/{admin}/roles/{role}/inherited_to_projects"
+    assert keystone.put(grant).status_code == 204
+    shown = keystone.get(f"/v3/projects/{chain[2]}?parents_as_list&subtree_as_list").json()["project"]
+    assert [each["project"]["id"] for each in shown["parents"]] == [chain[1]]
+    assert [each["project"]["id"] for each in shown["subtree"]] == chain[3:]
+    off = {"project": {"enabled": False}}
+    assert keystone.patch(f"/v3/projects/{chain[3]}", off).status_code == 403
+    assert keystone.patch(f"/v3/projects/{chain[4]}", off).status_code == 200
+    assert keystone.patch(f"/v3/projects/{chain[3]}", off).status_code == 200
+    assert keystone.patch(f"/v3/projects/{chain[4]}", {"project": {"enabled": True}}).status_code == 403
+    under = keystone.post("/v3/projects", {"project": {"name": "u", "parent_id": chain[3]}})
+    assert (under.status_code, "disabled project" in under.text) == (403, True)
+    query = f"scope.project.id={chain[0]}&include_subtree=1&effective&user.id={admin}"
+    rows = keystone.get(f"/v3/role_assignments?{query}").json()["role_assignments"]
+    assert {row["scope"]["project"]["id"] for row in rows} == set(chain[1:])
+    assert keystone.delete(f"/v3/projects/{chain[0]}?cascade=1").status_code == 204
+    assert keystone.get(f"/v3/projects/{chain[4]}").status_code == 404
+
+
 def test_immutable(keystone: Keystone) -> None:
     project = keystone.make("project", name="rock", options={"immutable": True})
     path = f"/v3/projects/{project['id']}"

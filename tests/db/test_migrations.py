@@ -11,6 +11,7 @@ from kilonova.db.engine import Database
 from kilonova.db.schema import METADATA
 
 LATER_TABLES = (
+    "identity_failed_logins",
     "identity_limits",
     "identity_registered_limits",
     "identity_policy_associations",
@@ -66,6 +67,13 @@ LATER_TABLES = (
     "network_segments",
 )
 LATER_COLUMNS = {
+    "identity_users": (
+        "password_created_at",
+        "password_expires_at",
+        "password_self_service",
+        "password_history",
+        "last_active_at",
+    ),
     "identity_revoked_tokens": ("revoked_at",),
     "networks": ("network_type", "physical_network", "segmentation_id", "is_default", "dns_domain"),
     "subnets": ("subnetpool_id", "service_types", "segment_id"),

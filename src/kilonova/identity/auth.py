@@ -7,11 +7,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.identity import access_rules, catalog, scopes, tokens, trusts, views
-from kilonova.identity.methods import Proof, find_domain, prove, refused
-from kilonova.identity.records import Row, boolean, expecting, forbidden, touch
+from kilonova.identity import access_rules, catalog, receipts, scopes, tokens, trusts, views
+from kilonova.identity.methods import METHODS, Proof, find_domain, prove, refused
+from kilonova.identity.records import Row, boolean, expecting, forbidden, get, touch
 from kilonova.identity.tables import PROJECTS, REVOKED_TOKENS, USERS
-from kilonova.identity.times import stamp
+from kilonova.identity.times import brief, stamp
 from kilonova.identity.tokens import Token, Verified
 from kilonova.model.errors import Forbidden, NotFound, Unauthorized
 from kilonova.web.call import Call, Reply
@@ -114,7 +114,20 @@ def new_token(proof: Proof, scope: Scope) -> Token:
 def issue(call: Call) -> Reply:
     """POST /v3/auth/tokens. No transaction is open while the password is checked."""
     asked = call.body["auth"]
-    return grant(call, prove(call, asked["identity"]), asked.get("scope"), 201)
+    proof = prove(call, asked["identity"])
+    lacking = call.database.read(lambda tx: lacking_factors(tx, proof))
+    if lacking:
+        return receipts.answer(call.services.fernet, lacking)
+    return grant(call, proof, asked.get("scope"), 201)
+
+
+def lacking_factors(tx: Tx, proof: Proof) -> receipts.Shown | None:
+    """What was shown so far, when the user's multi-factor rules want more."""
+    user = get(tx, USERS, "user", proof.user_id)
+    rules = receipts.rules_of(user, METHODS)
+    if receipts.is_enough(rules, proof.methods):
+        return None
+    return receipts.Shown(user, get(tx, PROJECTS, "domain", user["domain_id"]), proof.methods, rules)
 
 
 def grant(call: Call, proof: Proof, asked: Any, status: int) -> Reply:
@@ -145,11 +158,12 @@ def body(call: Call, tx: Tx, verified: Verified, with_catalog: bool) -> Row:
     token, user = verified.token, verified.user
     inner: Row = {
         "methods": list(token.methods),
-        "user": {**_short(user), "domain": _short(verified.user_domain), "password_expires_at": None},
+        "user": {**_short(user), "domain": _short(verified.user_domain)},
         "audit_ids": list(token.audit_ids),
         "expires_at": stamp(token.expires_at),
         "issued_at": stamp(token.issued_at),
     }
+    inner["user"]["password_expires_at"] = brief(user["password_expires_at"])
     if token.scope == "system":
         inner["system"] = {"all": True}
     if verified.domain:

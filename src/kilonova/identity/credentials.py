@@ -1,4 +1,4 @@
-"""Secrets that users keep here (`/v3/credentials`), EC2 keys among them; the blob is encrypted with the token keys."""
+"""Secrets that users keep here (`/v3/credentials`), EC2 keys among them; the blob is encrypted with keys of its own."""
 
 import hashlib
 import json
@@ -26,11 +26,12 @@ from kilonova.web.call import Call
 
 
 def _seal(call: Call, blob: str) -> str:
-    return call.services.fernet.encrypt(blob.encode()).decode()
+    return call.services.identity.sealer.encrypt(blob.encode()).decode()
 
 
-def _open(call: Call, row: Row) -> Row:
-    return {**row, "blob": call.services.fernet.decrypt(row["blob"].encode()).decode()}
+def opened(call: Call, row: Row) -> Row:
+    """The row with its blob readable."""
+    return {**row, "blob": call.services.identity.sealer.decrypt(row["blob"].encode()).decode()}
 
 
 def _may_read(call: Call, user_id: str) -> bool:
@@ -39,7 +40,7 @@ def _may_read(call: Call, user_id: str) -> bool:
 
 def index(call: Call) -> Row:
     rows = [row for row in select(call, CREDENTIALS, ("user_id", "type")) if _may_read(call, row["user_id"])]
-    return views.collection(call, "credentials", [_open(call, row) for row in rows], views.credential)
+    return views.collection(call, "credentials", [opened(call, row) for row in rows], views.credential)
 
 
 def _fetch(call: Call, action: str, writing: bool = False) -> Row:
@@ -51,22 +52,34 @@ def _fetch(call: Call, action: str, writing: bool = False) -> Row:
         raise forbidden(action)
     if writing and not (call.context.is_admin or call.context.user_id == found["user_id"]):
         raise forbidden(action)
-    return _open(call, row_of(found))
+    return opened(call, row_of(found))
 
 
 def show(call: Call) -> Row:
     return {"credential": views.credential(call, _fetch(call, "identity:get_credential"))}
 
 
-def ec2_access(blob: str) -> str:
-    """The access key in an EC2 credential's blob."""
+def ec2_blob(blob: str) -> Row:
+    """The keys in an EC2 credential's blob."""
     try:
         parsed = json.loads(blob)
     except ValueError as error:
         raise BadRequest("Invalid blob in credential") from error
     if not isinstance(parsed, dict) or not isinstance(parsed.get("access"), str):
         raise expecting("access", "credential")
-    return parsed["access"]
+    return parsed
+
+
+def ec2_id(access_key: str) -> str:
+    """An EC2 credential's id follows from its access key."""
+    return hashlib.sha256(access_key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _delegation(call: Call) -> Row:
+    """What an EC2 key inherits of the token that it is made with: it must not give more."""
+    who = call.context
+    found = {"trust_id": who.trust_id, "app_cred_id": who.application_credential_id}
+    return {key: value for key, value in found.items() if value}
 
 
 def create(call: Call) -> Row:
@@ -78,7 +91,10 @@ def create(call: Call) -> Row:
     if known["type"].lower() == "ec2":
         if not known.get("project_id"):
             raise expecting("project_id", "credential")
-        key = hashlib.sha256(ec2_access(known["blob"]).encode()).hexdigest()
+        blob, more = ec2_blob(known["blob"]), _delegation(call)
+        key = ec2_id(blob["access"])
+        if more:
+            known["blob"] = json.dumps({**blob, **more})
     row = {"project_id": None, **known, "id": key, "extra": extra}
     insert(call.tx, CREDENTIALS, "credential", {**row, "blob": _seal(call, row["blob"])})
     return {"credential": views.credential(call, row)}
@@ -92,11 +108,18 @@ def change(call: Call) -> Row:
     if {**old, **known}["type"].lower() == "ec2":
         if not {**old, **known}["project_id"]:
             raise expecting("project_id", "credential")
-        ec2_access({**old, **known}["blob"])
+        blob = ec2_blob({**old, **known}["blob"])
+        if old["type"].lower() == "ec2":
+            before = ec2_blob(old["blob"])
+            for kept in ("trust_id", "app_cred_id", "access_token_id"):
+                if blob.get(kept) != before.get(kept):
+                    raise BadRequest(f"{kept} can not be updated for credential")
+        elif more := _delegation(call):
+            known["blob"] = json.dumps({**blob, **more})
     if "blob" in known:
         known["blob"] = _seal(call, known["blob"])
     row = update(call.tx, CREDENTIALS, "credential", old["id"], {**known, "extra": extra})
-    return {"credential": views.credential(call, _open(call, row))}
+    return {"credential": views.credential(call, opened(call, row))}
 
 
 def delete(call: Call) -> None:
@@ -113,8 +136,8 @@ def _ec2_view(call: Call, row: Row) -> Row:
         "user_id": row["user_id"],
         "tenant_id": row["project_id"],
         "access": blob["access"],
-        "secret": blob["secret"],
-        "trust_id": None,
+        "secret": blob.get("secret"),
+        "trust_id": blob.get("trust_id"),
         "links": {"self": views.url(call, f"users/{row['user_id']}/credentials/OS-EC2/{blob['access']}")},
     }
 
@@ -129,16 +152,16 @@ def _owner(call: Call, action: str, writing: bool = False) -> Row:
 def list_ec2(call: Call) -> Row:
     user = _owner(call, "identity:ec2_list_credentials")
     chosen = (CREDENTIALS.c.user_id == user["id"], CREDENTIALS.c.type == "ec2")
-    rows = [_open(call, row) for row in select(call, CREDENTIALS, (), *chosen)]
+    rows = [opened(call, row) for row in select(call, CREDENTIALS, (), *chosen)]
     return views.collection(call, "credentials", rows, _ec2_view, paged=False)
 
 
 def create_ec2(call: Call) -> Row:
     user = _owner(call, "identity:ec2_create_credential", writing=True)
     project = get(call.tx, PROJECTS, "project", call.body["tenant_id"])
-    blob = {"access": secrets.token_hex(16), "secret": secrets.token_hex(16), "trust_id": None}
+    blob = {"access": secrets.token_hex(16), "secret": secrets.token_hex(16), "trust_id": None, **_delegation(call)}
     row = {
-        "id": hashlib.sha256(str(blob["access"]).encode()).hexdigest(),
+        "id": ec2_id(str(blob["access"])),
         "user_id": user["id"],
         "project_id": project["id"],
         "type": "ec2",
@@ -150,11 +173,11 @@ def create_ec2(call: Call) -> Row:
 
 
 def _ec2(call: Call, user: Row) -> Row:
-    key = hashlib.sha256(call.params["access"].encode()).hexdigest()
+    key = ec2_id(call.params["access"])
     found = call.tx.first(sa.select(CREDENTIALS).where(CREDENTIALS.c.id == key, CREDENTIALS.c.user_id == user["id"]))
     if found is None:
         raise not_found("credential", call.params["access"])
-    return _open(call, row_of(found))
+    return opened(call, row_of(found))
 
 
 def show_ec2(call: Call) -> Row:

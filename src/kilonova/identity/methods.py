@@ -1,18 +1,21 @@
 """How a request proves who asks: by password, token, application credential. All that it names must hold, for one user."""
 
 import dataclasses
+import time
 from typing import Any
 
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.identity import tokens
+from kilonova.identity import credentials, receipts, security, tokens, totp
 from kilonova.identity.passwords import check_password
 from kilonova.identity.records import Row, expecting, row_of
-from kilonova.identity.tables import APPLICATION_CREDENTIALS, PROJECTS, USERS
+from kilonova.identity.tables import APPLICATION_CREDENTIALS, CREDENTIALS, PROJECTS, USERS
 from kilonova.identity.tokens import UNAUTHORIZED, Token
 from kilonova.model.errors import BadRequest, NotFound, Unauthorized
 from kilonova.web.call import Call
+
+METHODS = ("password", "token", "application_credential", "totp")
 
 
 def refused() -> Unauthorized:
@@ -51,11 +54,73 @@ def by_password(call: Call, identity: Row) -> Row:
     asked = identity.get("password", {}).get("user")
     if not isinstance(asked, dict):
         raise expecting("user", "password")
-    user = call.database.read(lambda tx: find_user(tx, asked))
     password = asked.get("password")
     if not isinstance(password, str):
         raise expecting("password", "user")
-    if not check_password(password, user["password_hash"] if user else None) or user is None:
+    user = log_in(call, asked, password)
+    if security.is_expired(user):
+        raise Unauthorized(f"The password is expired and needs to be changed for user: {user['id']}.")
+    return user
+
+
+def log_in(call: Call, asked: Row, password: str) -> Row:
+    """The user that `asked` names, if the password is right and the user not locked out. No transaction is open meanwhile.
+
+    All refusals are alike, and take as long.
+    """
+    settings: security.Settings = call.services.identity
+    rules, name = settings.compliance, security.name_of(asked)
+    settings.throttle.check(call.client, name)
+
+    def find(tx: Tx) -> tuple[Row | None, str, bool]:
+        user = find_user(tx, asked)
+        key = security.failures_key(user, asked)
+        return user, key, security.is_locked(tx, rules, key, user)
+
+    user, key, locked = call.database.read(find)
+    right = check_password(password, user["password_hash"] if user else None)
+    if user is None or not right or locked or security.is_inactive(rules, user):
+        settings.throttle.failed(call.client, name)
+        security.note_failure(call.database, rules, key)
+        raise refused()
+    if rules.lockout_failure_attempts or rules.disable_user_account_days_inactive:
+        _note_success(call, user)
+    return user
+
+
+def _note_success(call: Call, user: Row) -> None:
+    def store(tx: Tx) -> None:
+        security.forget_failures(tx, user["id"])
+        tx.execute(sa.update(USERS).where(USERS.c.id == user["id"]).values(last_active_at=time.time()))
+
+    call.database.write(store)
+
+
+def by_totp(call: Call, identity: Row) -> Row:
+    """A passcode of one of the user's credentials of type totp."""
+    asked = identity.get("totp", {}).get("user")
+    if not isinstance(asked, dict):
+        raise expecting("user", "totp")
+    given = asked.get("passcode")
+    if not isinstance(given, str):
+        raise expecting("passcode", "user")
+    settings: security.Settings = call.services.identity
+    rules, name = settings.compliance, security.name_of(asked)
+    settings.throttle.check(call.client, name)
+
+    def find(tx: Tx) -> tuple[Row | None, str, bool, list[str]]:
+        user = find_user(tx, asked)
+        key = security.failures_key(user, asked)
+        chosen = (CREDENTIALS.c.user_id == (user["id"] if user else ""), CREDENTIALS.c.type == "totp")
+        rows = [credentials.opened(call, row_of(row)) for row in tx.all(sa.select(CREDENTIALS).where(*chosen))]
+        return user, key, security.is_locked(tx, rules, key, user), [row["blob"] for row in rows]
+
+    user, key, locked, blobs = call.database.read(find)
+    secrets = [secret for blob in blobs if (secret := totp.secret_of(blob))]
+    right = sum(totp.is_right(secret, given) for secret in secrets) > 0
+    if user is None or locked or not right or security.is_inactive(rules, user):
+        settings.throttle.failed(call.client, name)
+        security.note_failure(call.database, rules, key)
         raise refused()
     return user
 
@@ -89,8 +154,12 @@ def by_application_credential(call: Call, identity: Row) -> Row:
         row = tx.first(sa.select(APPLICATION_CREDENTIALS).where(chosen))
         return row_of(row) if row else None
 
+    throttle: security.Throttle = call.services.identity.throttle
+    name = security.name_of({"id": asked.get("id"), "name": asked.get("name"), "domain": asked.get("user")})
+    throttle.check(call.client, name)
     row = call.database.read(find)
     if not check_password(secret, row["secret_hash"] if row else None) or row is None:
+        throttle.failed(call.client, name)
         raise refused()
     return row
 
@@ -114,12 +183,12 @@ def prove(call: Call, identity: Row) -> Proof:
     if not names:
         raise BadRequest("Invalid input for field 'identity/methods': [] should be non-empty")
     for name in dict.fromkeys(names):
-        if name not in ("password", "token", "application_credential"):
+        if name not in METHODS:
             raise Unauthorized("Attempted to authenticate with an unsupported method.")
         if not isinstance(identity.get(name), dict):
             raise expecting(name, "identity")
-        if name == "password":
-            users.add(by_password(call, identity)["id"])
+        if name in ("password", "totp"):
+            users.add((by_password if name == "password" else by_totp)(call, identity)["id"])
         elif name == "application_credential":
             credential = by_application_credential(call, identity)
             users.add(credential["user_id"])
@@ -129,4 +198,10 @@ def prove(call: Call, identity: Row) -> Proof:
     if len(users) != 1:
         raise refused()
     used = {*names, *(old.methods if old else ())}
+    shown = call.headers.get(receipts.HEADER.lower())
+    if shown:
+        receipt = receipts.decode(call.services.fernet, shown)
+        if receipt.user_id not in users:
+            raise refused()
+        used |= set(receipt.methods)
     return Proof(users.pop(), tuple(name for name in tokens.METHODS if name in used), old, credential)

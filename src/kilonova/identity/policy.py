@@ -145,6 +145,7 @@ POLICY: dict[str, Rule] = {
     "identity:get_consumer": READS_ALL,
     "identity:update_consumer": admin,
     "identity:delete_consumer": admin,
+    "identity:ec2tokens": admin_or_service,
     "identity:list_revoke_events": admin_or_service,
     "identity:revoke_tokens_of_user": admin,
 }

@@ -27,6 +27,7 @@ from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call, Context
 
 HIDDEN = ("id", "tokens_valid_since")
+MAX_DEPTH = 5  # levels of projects below a domain: Keystone's max_project_tree_depth
 FILTERS = ("domain_id", "enabled", "is_domain", "name", "parent_id")
 
 
@@ -140,8 +141,13 @@ def _place(call: Call, known: Row) -> tuple[str, str]:
                 "Cannot create project, since it specifies its domain_id "
                 f"{domain_id}, but specifies a parent in a different domain ({of_parent})."
             )
-        if not parent["enabled"]:
+        above = [parent, *scopes.ancestors(call.tx, parent)]
+        if not all(each["enabled"] for each in above):
             raise Forbidden(f"Cannot create project in a branch containing a disabled project: {parent_id}.")
+        if len(above) > MAX_DEPTH:
+            raise Forbidden(
+                f"Max hierarchy depth reached for {parent_id} branch. The maximum allowed depth is {MAX_DEPTH}."
+            )
         return of_parent, parent_id
     domain_id = domain_id or access.default_domain(call)
     row = call.tx.first(sa.select(PROJECTS.c.id).where(PROJECTS.c.id == domain_id, PROJECTS.c.is_domain))
@@ -177,6 +183,8 @@ def store(tx: Tx, row: Row, kind: str, known: Row, extra: Row) -> Row:
     merged = {**row["options"], **options}
     values["options"] = {key: value for key, value in merged.items() if value is not None}
     if values.get("enabled") is False and row["enabled"]:
+        if not row["is_domain"] and any(child["enabled"] for child in below(tx, row["id"])):
+            raise Forbidden(f"Cannot disable project {row['id']} since its subtree contains enabled projects.")
         values["tokens_valid_since"] = time.time()
     if values.get("enabled") and any(not above["enabled"] for above in scopes.ancestors(tx, row)):
         raise Forbidden(f"Cannot enable project {row['id']} since it has disabled parents")

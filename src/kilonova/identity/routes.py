@@ -13,6 +13,7 @@ from kilonova.identity import (
     credentials,
     discovery,
     domains,
+    ec2tokens,
     endpoint_groups,
     endpoint_policies,
     grants,
@@ -293,6 +294,7 @@ OTHERS: Mapping[str, Route] = {
         consumers.change, "identity:update_consumer", schema=schemas.CONSUMER_UPDATE
     ),
     "DELETE /v3/OS-OAUTH1/consumers/{consumer_id}": Route(consumers.delete, "identity:delete_consumer", 204),
+    "POST /v3/ec2tokens": Route(ec2tokens.issue, "identity:ec2tokens", 200, tx="none"),
     "GET /v3/OS-REVOKE/events": Route(revocations.index, "identity:list_revoke_events"),
     "DELETE /v3/users/{id}/tokens": Route(revocations.end_tokens, "identity:revoke_tokens_of_user", 204),
 }

@@ -317,6 +317,22 @@ AUTH: Schema = {
                             },
                             "required": ["secret"],
                         },
+                        "totp": {
+                            "type": "object",
+                            "properties": {
+                                "user": {
+                                    "type": "object",
+                                    "properties": {
+                                        "id": {"type": "string"},
+                                        "name": {"type": "string"},
+                                        "domain": _DOMAIN,
+                                        "passcode": {"type": "string"},
+                                    },
+                                    "required": ["passcode"],
+                                }
+                            },
+                            "required": ["user"],
+                        },
                         "token": {
                             "type": "object",
                             "properties": {"id": {"type": "string"}},

@@ -46,6 +46,11 @@ USERS = sa.Table(
     sa.Column("password_hash", sa.String(128)),
     sa.Column("enabled", sa.Boolean, nullable=False, default=True),
     sa.Column("default_project_id", sa.String(64)),
+    sa.Column("password_created_at", sa.Float),  # seconds since the epoch, as all times here
+    sa.Column("password_expires_at", sa.Float),  # None: never
+    sa.Column("password_self_service", sa.Boolean, nullable=False, default=False),  # the user's own choice
+    sa.Column("password_history", Json, nullable=False, default=list),  # hashes of those before, oldest first
+    sa.Column("last_active_at", sa.Float),
     sa.Column("tokens_valid_since", sa.Float, nullable=False, default=0.0),
     _options(),
     _extra(),
@@ -260,6 +265,15 @@ LIMITS = sa.Table(
     sa.Column("resource_limit", sa.Integer, nullable=False),
     sa.Column("description", sa.Text),
     sa.UniqueConstraint("project_id", "domain_id", "registered_limit_id"),
+)
+
+# By a user's id, or by a digest of a name that nobody has: see security.py.
+FAILED_LOGINS = sa.Table(
+    "identity_failed_logins",
+    METADATA,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False, index=True),
 )
 
 REVOKED_TOKENS = sa.Table(

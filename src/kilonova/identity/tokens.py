@@ -24,7 +24,7 @@ from kilonova.model.errors import NotFound, Unauthorized
 from kilonova.web.call import Context
 
 LIFETIME = 3600.0  # seconds; Keystone's [token] expiration
-METHODS = ("password", "token", "application_credential", "totp")
+METHODS = ("password", "token", "application_credential", "totp", "ec2credential")
 SCOPES = ("unscoped", "project", "domain", "system")
 CACHED = 2048  # tokens an Authenticator remembers
 

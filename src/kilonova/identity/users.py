@@ -1,14 +1,17 @@
 """Users and their passwords. Hashing takes long, so it is done before the transaction begins."""
 
 import dataclasses
+import operator
 import time
+from collections.abc import Callable
 
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.identity import access, application_credentials, projects, trusts, views
-from kilonova.identity.passwords import check_password, hash_password
-from kilonova.identity.records import Row, forbidden, insert, select, split, touch, update
+from kilonova.identity import access, application_credentials, projects, security, times, trusts, views
+from kilonova.identity.methods import log_in
+from kilonova.identity.passwords import hash_password
+from kilonova.identity.records import ASKED_WRONG, Row, forbidden, insert, select, split, touch, update
 from kilonova.identity.tables import (
     ACCESS_RULES,
     APPLICATION_CREDENTIALS,
@@ -20,13 +23,17 @@ from kilonova.identity.tables import (
     TRUSTS,
     USERS,
 )  # fmt: skip
-from kilonova.identity.tokens import UNAUTHORIZED
-from kilonova.model.errors import BadRequest, Unauthorized
+from kilonova.model.errors import BadRequest
 from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call
 
-HIDDEN = ("id", "password", "password_hash", "tokens_valid_since", "password_expires_at")
-FILTERS = ("domain_id", "enabled", "name", "idp_id", "protocol_id", "unique_id", "password_expires_at")
+HIDDEN = (
+    "id", "password", "password_hash", "tokens_valid_since", "password_expires_at", "password_created_at",
+    "password_self_service", "password_history", "last_active_at",
+)  # fmt: skip
+COMPARED: dict[str, Callable[[float, float], bool]] = {
+    "lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge, "eq": operator.eq, "neq": operator.ne,
+}  # fmt: skip
 
 
 def within(call: Call, tx: Tx) -> Call:
@@ -34,8 +41,23 @@ def within(call: Call, tx: Tx) -> Call:
 
 
 def index(call: Call) -> Row:
-    rows = select(call, USERS, FILTERS[:3], *access.own_domain(call, USERS))
+    rows = select(call, USERS, ("domain_id", "enabled", "name"), *access.own_domain(call, USERS))
+    rows = [row for row in rows if _expires_as_asked(call, row)]
     return views.collection(call, "users", rows, views.user)
+
+
+def _expires_as_asked(call: Call, row: Row) -> bool:
+    """`password_expires_at=lt:2026-01-02T03:04:05Z`, given once or more."""
+    for asked in call.args("password_expires_at"):
+        word, colon, text = asked.partition(":")
+        if word not in COMPARED or not colon:
+            word, text = "eq", asked
+        when = times.parse(text)
+        if when is None:
+            raise BadRequest(f"Timestamp not in expected format. {ASKED_WRONG}")
+        if row["password_expires_at"] is None or not COMPARED[word](row["password_expires_at"], when):
+            return False
+    return True
 
 
 def show(call: Call) -> Row:
@@ -43,7 +65,8 @@ def show(call: Call) -> Row:
     return {"user": views.user(call, row)}
 
 
-def _hashed(asked: Row) -> str | None:
+def _hashed(call: Call, asked: Row) -> str | None:
+    security.check_form(call.services.identity.compliance, asked.get("password"))
     return hash_password(asked["password"]) if asked.get("password") is not None else None
 
 
@@ -62,7 +85,7 @@ def _check_federated(asked: Row) -> None:
 def create(call: Call) -> Row:
     asked = call.body["user"]
     _check_federated(asked)
-    hashed = _hashed(asked)
+    hashed = _hashed(call, asked)
 
     def store(tx: Tx) -> Row:
         known, extra = split(USERS, asked, HIDDEN)
@@ -78,9 +101,10 @@ def create(call: Call) -> Row:
             **known,
             "id": new_hex_id(),
             "domain_id": domain_id,
-            "password_hash": hashed,
             "extra": extra,
+            "last_active_at": time.time(),
         }
+        row |= security.password_columns(call.services.identity.compliance, row, hashed)
         insert(tx, USERS, "user", row)
         return {"user": views.user(call, row)}
 
@@ -91,7 +115,7 @@ def change(call: Call) -> Row:
     """A new password, or the end of `enabled`, ends the user's tokens."""
     asked = call.body["user"]
     _check_federated(asked)
-    hashed = _hashed(asked)
+    hashed = _hashed(call, asked)
 
     def store(tx: Tx) -> Row:
         row = access.fetch_managed(within(call, tx), USERS, "user", "identity:update_user")
@@ -103,7 +127,10 @@ def change(call: Call) -> Row:
             merged = {**row["options"], **known["options"]}
             known["options"] = {key: value for key, value in merged.items() if value is not None}
         if "password" in asked:
-            known["password_hash"] = hashed
+            known |= security.password_columns(call.services.identity.compliance, {**row, **known}, hashed)
+        if known.get("enabled"):
+            security.forget_failures(tx, row["id"])
+            known["last_active_at"] = time.time()
         if "password" in asked or (known.get("enabled") is False and row["enabled"]):
             known["tokens_valid_since"] = time.time()
         touch(tx)
@@ -113,15 +140,16 @@ def change(call: Call) -> Row:
 
 
 def change_password(call: Call) -> None:
-    """POST /v3/users/{id}/password: the original password is proof enough, no token is needed."""
+    """POST /v3/users/{id}/password: the original password is proof enough, also an expired one; no token is needed."""
     asked, key = call.body["user"], call.params["id"]
-    found = call.database.read(lambda tx: tx.first(sa.select(USERS).where(USERS.c.id == key, USERS.c.enabled)))
-    if not check_password(asked["original_password"], found["password_hash"] if found else None):
-        raise Unauthorized(UNAUTHORIZED)
+    rules = call.services.identity.compliance
+    user = log_in(call, {"id": key}, asked["original_password"])
+    security.check_form(rules, asked["password"])
+    security.check_change(rules, user, asked["password"])
     hashed = hash_password(asked["password"])
 
     def store(tx: Tx) -> None:
-        values = {"password_hash": hashed, "tokens_valid_since": time.time()}
+        values = {**security.password_columns(rules, user, hashed, own=True), "tokens_valid_since": time.time()}
         tx.execute(sa.update(USERS).where(USERS.c.id == key).values(**values))
         touch(tx)
 
@@ -157,4 +185,5 @@ def members(call: Call) -> Row:
     group = access.fetch(call, GROUPS, "group", "identity:list_users_in_group", access.in_own_domain)
     member = sa.select(MEMBERSHIPS.c.user_id).where(MEMBERSHIPS.c.group_id == group["id"])
     rows = select(call, USERS, ("name", "enabled"), USERS.c.id.in_(member))
+    rows = [row for row in rows if _expires_as_asked(call, row)]
     return views.collection(call, "users", rows, views.user)

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from kilonova.identity.records import Row, page
+from kilonova.identity.times import brief
 from kilonova.web.call import Call
 
 Body = dict[str, Any]
@@ -70,7 +71,7 @@ def user(call: Call, row: Row) -> Body:
         "domain_id": row["domain_id"],
         "enabled": row["enabled"],
         "options": row["options"],
-        "password_expires_at": None,
+        "password_expires_at": brief(row["password_expires_at"]),
     }
     if row["default_project_id"]:
         body["default_project_id"] = row["default_project_id"]

@@ -5,7 +5,7 @@ KilonovaError
 │   ├── BadRequest 400   ├── Unauthorized 401   ├── Forbidden 403 ── OverQuota
 │   ├── NotFound 404     ├── NotAcceptable 406  ├── Conflict 409
 │   ├── Gone 410         ├── PreconditionFailed 412
-│   └── TooLarge 413, UnsupportedMediaType 415, Unavailable 503
+│   └── TooLarge 413, UnsupportedMediaType 415, TooManyRequests 429, Unavailable 503
 ├── HostError           a host could not do what it was asked (command, netlink, libvirt)
 ├── NoValidHost         scheduling: every host refused, and why
 ├── Cancelled           a long host step saw that another flow wants its server
@@ -71,6 +71,10 @@ class TooLarge(APIError):
 
 class UnsupportedMediaType(APIError):
     status = 415
+
+
+class TooManyRequests(APIError):
+    status = 429
 
 
 class Unavailable(APIError):

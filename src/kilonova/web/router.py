@@ -180,6 +180,7 @@ class Application:
             base_url=f"{self.public_url}/{service.prefix}",
             database=self.database,
             services=self.shared,
+            client=request.client.host if request.client else "",
             stream=stream,
             legacy=head in service.legacy,
         )
