@@ -77,6 +77,7 @@ class HandCloud:
         self.twice: set[str] = set()  # HOST steps to be run twice
         self.crashes = 0
         self.free_port = ""  # of the user's, on no server at first
+        self.swapped = ""  # the volume whose place another takes
         self.came_with: dict[str, set[str]] = {}  # server → the volumes that were made with it
         self.claimed: dict[str, Any] = {}  # step → what a worker had in hand when it began it
         self.killed: dict[str, Any] = {}  # the same, of the workers that died there

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from attach_stories import ATTACH_STORIES
+from backed_stories import BACKED_STORIES
 from handcloud import HandCloud
 from story import Story
 from volume_stories import VOLUME_STORIES
@@ -329,6 +330,7 @@ STORIES = {
     "attach_interface": Story(with_a_free_port, attach_port, has_the_port, port_is_free, "active"),
     "detach_interface": Story(with_an_attached_port, detach_port, port_is_free, has_the_port, "active"),
     **ATTACH_STORIES,
+    **BACKED_STORIES,
     **VOLUME_STORIES,
 }
 

@@ -4,6 +4,7 @@ import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 from volumelab import Shell, VolumeLab
 
@@ -147,12 +148,16 @@ def test_a_volume_moves_to_another_backend_under_its_guest(
     shell.run(
         "(i=0; while [ ! -e /tmp/stop ]; do i=$((i+1)); echo $i > /mnt/n; sync; done; rm /tmp/stop) >/dev/null 2>&1 &"
     )
-    lab.backends[new].create(name, 1)
-    given = lab.with_volume(shell.server, old, volume_id)
-    info = lab.backends[new].connect(name)
+    stored, target = StoredVolume(id=volume_id, name=name, size_gb=1, backend=old), {"backend": new, "old_backend": old}
+    work = VolumeWork(stored, results={"select_target": target})
+    lab.host.copy_volume(work)
+    lab.host.delete_copy(work)  # undone: the guest is back where it was
+    assert name not in lab.backends[new].volumes()
     for _ in range(2):
-        lab.host.swap_volume(Work(given, data={"volume_id": volume_id, "connection_info": info}))
-    lab.backends[old].delete(name)
+        found = lab.host.copy_volume(work)
+    assert found["connection"]["driver_volume_type"] == new
+    lab.host.delete_original(VolumeWork(msgspec.structs.replace(stored, backend=new), results=work.results))
+    assert name not in lab.backends[old].volumes()
     shell.run("touch /tmp/stop; while [ -e /tmp/stop ]; do usleep 100000; done; echo later > /mnt/later; sync")
     assert shell.run("dmesg | grep -i 'i/o error' || true") == ""
     shell.run(f"umount /mnt; mount {dev} /mnt")
@@ -160,6 +165,39 @@ def test_a_volume_moves_to_another_backend_under_its_guest(
     shell.run("umount /mnt")
     lab.detach(shell.server, new, volume_id)
     assert secrets(lab) == []
+
+
+def test_a_guests_disk_goes_over_to_another_volume(lab: VolumeLab, shell: Shell, volume_id: str) -> None:
+    name, other_id = f"volume-{volume_id}", new_id()
+    lab.backends["file"].create(name, 1)
+    lab.backends["iscsi"].create(f"volume-{other_id}", 2)
+    lab.attach(shell.server, "file", volume_id)
+    dev = shell.wait_for_device(volume_id)
+    shell.run(f"mkfs.ext4 -q {dev} && mount {dev} /mnt && echo a word > /mnt/word && sync")
+    data = {
+        "volume_id": volume_id, "new_volume_id": other_id, "new_stored_as": f"volume-{other_id}", "new_backend": "iscsi",
+        "new_size_gb": 2,
+    }  # fmt: skip
+    work = Work(lab.with_volume(shell.server, "file", volume_id), data=data)
+    lab.host.swap_volume(work)
+    lab.host.swap_volume_back(work)
+    assert shell.guest.disk(name, LIVE) is not None and shell.guest.disk(f"volume-{other_id}", LIVE) is None
+    for _ in range(2):
+        lab.host.swap_volume(work)
+    assert shell.guest.disk(name, LIVE) is None and shell.guest.disk(name, CONFIG) is None
+    lab.host.extend_volume(
+        VolumeWork(StoredVolume(id=other_id, name=f"volume-{other_id}", size_gb=2, backend="iscsi"), data={"size_gb": 3})
+    )  # the guest sees it when it has the disk anew
+    lab.backends["file"].delete(name)
+    shell.run("echo later > /mnt/later; sync; umount /mnt")
+    lab.detach(shell.server, "iscsi", other_id)
+    assert secrets(lab) == []
+    lab.attach(shell.server, "iscsi", other_id)
+    dev = shell.wait_for_device(other_id)
+    assert shell.run(f"mount {dev} /mnt; cat /mnt/word /mnt/later") == "a word\nlater"
+    assert shell.run(f"cat /sys/block/{dev[5:]}/size") == str(3 * GIB // 512)
+    shell.run("umount /mnt")
+    lab.detach(shell.server, "iscsi", other_id)
 
 
 def test_two_guests_share_a_volume(lab: VolumeLab, shell: Shell, volume_id: str) -> None:

@@ -32,7 +32,7 @@ from kilonova.model.specs import FlavorSpec, ImageSpec, ServerSpec, VolumeSpec
 
 IMAGE = Path(__file__).parents[2] / "build" / "guest.qcow2"
 SHELL = b"#!/bin/sh\nwhile :; do sh </dev/ttyS1 >/dev/ttyS1 2>&1; done &\n"
-BOOT_SECONDS, COMMAND_SECONDS = 90.0, 60.0
+BOOT_SECONDS, COMMAND_SECONDS = 300.0, 120.0
 
 
 class VolumeLab:

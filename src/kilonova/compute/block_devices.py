@@ -42,6 +42,11 @@ def of_volume(tx: Tx, volume_id: str) -> list[sa.RowMapping]:
     return tx.all(sa.select(BLOCK_DEVICES).where(BLOCK_DEVICES.c.volume_id == volume_id))
 
 
+def root(tx: Tx, server_id: str) -> sa.RowMapping | None:
+    """The volume that the server boots from; None when its root disk is a local one (Nova: is_volume_backed_instance)."""
+    return next((row for row in of_server(tx, server_id) if row["boot_index"] == 0), None)
+
+
 def add(tx: Tx, server_id: str, device: Device, /, **values: Any) -> sa.RowMapping:
     """One row; `values` are columns that the device does not tell."""
     id = new_id()
@@ -97,7 +102,9 @@ def name_one(tx: Tx, server: sa.RowMapping, asked: str | None) -> str:
     """The name that a volume attached now gets. Conflict when the one asked for is taken (Nova: DevicePathInUse)."""
     prefix = prefix_of(server["image_meta"].get("properties", {}))
     taken = {row["device"] for row in of_server(tx, server["id"]) if row["device"]}
-    local = bool(server["image_id"]) + bool(server["flavor"]["ephemeral_gb"]) + bool(server["flavor"]["swap_mb"])
+    local = (
+        (root(tx, server["id"]) is None) + bool(server["flavor"]["ephemeral_gb"]) + bool(server["flavor"]["swap_mb"])
+    )
     for _ in range(local):
         taken.add(next_name(taken, prefix))
     if asked and asked in taken:

@@ -72,6 +72,8 @@ def create(call: Call) -> Created:
     common = (
         _common(call, body, placing, flavor, disks.image, keypair, hints) | groups | {"requested_networks": networks}
     )
+    if disks.on_volume and not body.get("imageRef"):
+        common["image_id"] = ""  # its image is only what a volume is made from (Nova: _image_from_req_data)
     made = [_insert(tx, common, body, index, most) for index in range(count)]
     if group:
         server_groups.add(tx, group, [server["id"] for server in made])

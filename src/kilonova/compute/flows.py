@@ -12,7 +12,8 @@ Kind = Literal[
     "create", "delete", "stop", "start", "reboot", "hard_reboot", "pause", "unpause", "suspend", "resume",
     "rescue", "unrescue", "trigger_crash_dump", "createImage", "createBackup", "rebuild", "resize", "confirmResize",
     "revertResize", "shelve", "shelveOffload", "unshelve", "attach_volume", "detach_volume",
-    "attach_interface", "detach_interface",
+    "attach_interface", "detach_interface", "swap_volume",
+    "snapshot_volume_backed", "shelve_volume_backed", "rebuild_volume_backed",
 ]  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def begin(tx: Tx, server: sa.RowMapping, flavor: dict[str, Any], user_id: str, p
     """
     uuid, when, old = new_id(), now(), allocations.for_consumer(tx, server["id"])
     providers = sorted({row["provider"] for row in old})
-    new = {provider: scheduler.resources_of(flavor) for provider in providers}
+    new = {provider: scheduler.resources(tx, server["id"], flavor) for provider in providers}
     try:
         allocations.replace(tx, [_claim(uuid, old, server, "MIGRATION"), _claim_new(server, new)])
     except allocations.OverCapacity as error:

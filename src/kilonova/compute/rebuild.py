@@ -7,12 +7,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute import create, servers, states, views
+from kilonova.compute import block_devices, create, servers, states, views, volume_backed
 from kilonova.compute import schemas as s
 from kilonova.compute.images import check_fit, get_image
 from kilonova.compute.verbs import Asked
 from kilonova.db.engine import Tx
-from kilonova.model.errors import BadRequest
 from kilonova.web.call import Call, Reply
 from kilonova.web.validate import TRUE
 
@@ -45,28 +44,36 @@ def schema(call: Call) -> dict[str, Any]:
 
 
 def rebuild(tx: Tx, call: Call, server: sa.RowMapping, argument: dict[str, Any]) -> Asked:
-    if not server["image_id"]:
-        raise BadRequest("Unable to rebuild with a different image for a volume-backed server.")
+    root = block_devices.root(tx, server["id"])
     create.check_not_offered(argument)
     create.check_user_data(argument)
     password = argument.get("adminPass") or "".join(
         secrets.choice(string.ascii_letters + string.digits) for _ in range(create.PASSWORD_LENGTH)
     )
-    values = _values(tx, call, server, argument) | {"admin_password": password, "progress": 0, "fault": None}
+    reimage = root is not None and volume_backed.check_rebuild(tx, call, root, argument["imageRef"])
+    values = _values(tx, call, server, argument, root) | {"admin_password": password, "progress": 0, "fault": None}
     states.note(tx, server["id"], server["system_metadata"], **values)
     data = {
         "preserve_ephemeral": str(argument.get("preserve_ephemeral", False)).lower() in TRUE,
         "running": server["vm_state"] != "stopped",
     }
-    return Asked(data, _reply(tx, call, server["id"], password))
+    reply = _reply(tx, call, server["id"], password)
+    if reimage:
+        assert root is not None
+        return Asked(
+            data | {"root_volume": root["volume_id"], "image": argument["imageRef"]}, reply, "rebuild_volume_backed"
+        )
+    return Asked(data, reply)
 
 
-def _values(tx: Tx, call: Call, server: sa.RowMapping, argument: dict[str, Any]) -> dict[str, Any]:
-    """The columns that change at once."""
+def _values(
+    tx: Tx, call: Call, server: sa.RowMapping, argument: dict[str, Any], root: sa.RowMapping | None
+) -> dict[str, Any]:
+    """The columns that change at once. A volume's image is the volume's affair; what it says of the hardware is not."""
     image = get_image(tx, call.context, argument["imageRef"])
-    check_fit(image, server["flavor"], call.context)
+    check_fit(image, server["flavor"], call.context, of_volume=root is not None)
     values = {COLUMNS[name]: value for name, value in argument.items() if name in COLUMNS}
-    values |= {"image_id": image.id, "image_meta": image.meta}
+    values |= {"image_meta": image.meta} | ({"image_id": image.id} if root is None else {})
     for name in ("access_ip_v4", "access_ip_v6"):
         if name in values:
             values[name] = create.canonical_ip(values[name])

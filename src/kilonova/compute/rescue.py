@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute import images, servers
+from kilonova.compute import block_devices, images, servers
 from kilonova.compute import schemas as s
 from kilonova.compute.verbs import RESCUING, UNRESCUING, Asked, Verb, in_states
 from kilonova.db.engine import Tx
@@ -30,7 +30,8 @@ def look(tx: Tx, call: Call, server: sa.RowMapping, argument: dict[str, Any] | N
             properties = images.get_image(tx, call.context, image_id).properties
         except BadRequest as error:
             raise BadRequest(f"Requested rescue image '{image_id}' is not supported") from error
-    if not server["image_id"] and not (call.since(87) and image_id and set(PROPERTIES) <= set(properties)):
+    on_volume = block_devices.root(tx, server["id"]) is not None
+    if on_volume and not (call.since(87) and image_id and set(PROPERTIES) <= set(properties)):
         raise BadRequest(f"Instance {server['id']} cannot be rescued: Cannot rescue a volume-backed instance")
     password = argument.get("adminPass") or new_password()
     servers.update(tx, call.context, server["id"], {"admin_password": password})

@@ -5,24 +5,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute import hosts, server_groups, states
+from kilonova.compute import block_devices, hosts, server_groups, states
 from kilonova.compute.tables import SERVERS
 from kilonova.db.engine import Tx
 from kilonova.model.errors import NoValidHost
 from kilonova.placement import allocations, candidates
 
 
-def resources(server: sa.RowMapping) -> dict[str, int]:
-    """What a server takes of its host, by resource class (Nova: resources_from_flavor)."""
-    return resources_of(server["flavor"])
-
-
-def resources_of(flavor: dict[str, Any]) -> dict[str, int]:
+def resources(tx: Tx, server_id: str, flavor: dict[str, Any]) -> dict[str, int]:
+    """What a server of that flavor takes of its host, by resource class; a root disk in a volume takes nothing (Nova:
+    resources_from_flavor)."""
+    root_gb = flavor["disk_gb"] if block_devices.root(tx, server_id) is None else 0
     swap_gb = -(-flavor["swap_mb"] // 1024)
     asked = {
         "VCPU": flavor["vcpus"],
         "MEMORY_MB": flavor["memory_mb"],
-        "DISK_GB": flavor["disk_gb"] + flavor["ephemeral_gb"] + swap_gb,
+        "DISK_GB": root_gb + flavor["ephemeral_gb"] + swap_gb,
     }
     return {name: amount for name, amount in asked.items() if amount}
 
@@ -35,7 +33,7 @@ def select_destination(tx: Tx, server_id: str, excluded: set[str]) -> str:
     already keeps its host.
     """
     server = states.get_row(tx, server_id)
-    asked = resources(server)
+    asked = resources(tx, server_id, server["flavor"])
     known = {host["uuid"]: host for host in hosts.list_hosts(tx)}
     reasons: dict[str, str] = {}
     fitting: list[tuple[int, int, candidates.Candidate]] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute import quotas
+from kilonova.compute import block_devices, quotas, volume_backed
 from kilonova.compute import schemas as s
 from kilonova.compute.verbs import Asked
 from kilonova.db.engine import Tx
@@ -36,13 +36,20 @@ CREATE_BACKUP = s.closed(
 
 
 def create_image(tx: Tx, call: Call, server: sa.RowMapping, argument: dict[str, Any]) -> Asked:
-    metadata = argument.get("metadata", {})
+    """Of a server that boots from a volume: snapshots of its volumes, and an image that names them."""
+    metadata, name = argument.get("metadata", {}), argument["name"]
     _check_quota(tx, call, metadata)
-    image_id = reserve(tx, call.context, server, argument["name"], "snapshot", metadata)
-    return Asked(data(server, image_id), _reply(call, image_id, f"{_images_url(call)}/{image_id}"))
+    more = volume_backed.snapshot(tx, call, server, name) if block_devices.root(tx, server["id"]) is not None else None
+    image_id = reserve(tx, call.context, server, name, "snapshot", metadata | (more.properties if more else {}))
+    reply = _reply(call, image_id, f"{_images_url(call)}/{image_id}")
+    if more is not None:
+        return Asked({"image_id": image_id, "snapshots": more.snapshots}, reply, "snapshot_volume_backed")
+    return Asked(data(server, image_id), reply)
 
 
 def create_backup(tx: Tx, call: Call, server: sa.RowMapping, argument: dict[str, Any]) -> Asked:
+    if block_devices.root(tx, server["id"]) is not None:
+        raise BadRequest("Backup is not supported for volume-backed instances.")
     metadata, rotation = argument.get("metadata", {}), int(argument["rotation"])
     _check_quota(tx, call, metadata)
     properties = {**metadata, "backup_type": argument["backup_type"]}
@@ -60,8 +67,6 @@ def reserve(
     It inherits what the server's own image says of the hardware. Made by somebody of another project, it is shared with
     the server's.
     """
-    if not server["image_id"]:
-        raise BadRequest(f"Server {server['id']} has its root disk in a volume; make a snapshot of the volume.")
     meta, owner = server["image_meta"], server["project_id"]
     inherited = {
         key: str(value) for key, value in (meta.get("properties") or {}).items()

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute import hosts, server_images, servers, states
+from kilonova.compute import block_devices, hosts, server_images, servers, states
 from kilonova.compute import schemas as s
 from kilonova.compute.tables import SERVERS
 from kilonova.compute.verbs import Asked
@@ -29,8 +29,12 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def shelve(tx: Tx, call: Call, server: sa.RowMapping, argument: Any) -> Asked:
+    """A server that boots from a volume needs no image, and is off its host at once."""
+    running = {"running": server["vm_state"] != "stopped"}
+    if block_devices.root(tx, server["id"]) is not None:
+        return Asked(running, flow="shelve_volume_backed")
     image_id = server_images.reserve(tx, call.context, server, f"{server['name']}-shelved", "snapshot")
-    return Asked({"image_id": image_id, "quiesce": False, "running": server["vm_state"] != "stopped"})
+    return Asked({"image_id": image_id, "quiesce": False, **running})
 
 
 def unshelve(tx: Tx, call: Call, server: sa.RowMapping, argument: Any) -> Asked:
@@ -66,9 +70,10 @@ def _check_host(tx: Tx, call: Call, name: str, zone: str | None) -> None:
 # What the flows write
 
 
-def set_shelved(tx: Tx, server_id: str, image_id: str) -> None:
+def set_shelved(tx: Tx, server_id: str, image_id: str | None) -> None:
+    """`image_id`: of its root disk, if that is no volume."""
     row = states.get_row(tx, server_id)
-    notes = {"shelved_at": iso(now()), IMAGE: image_id, "shelved_host": row["host"]}
+    notes = {"shelved_at": iso(now()), "shelved_host": row["host"]} | ({IMAGE: image_id} if image_id else {})
     values = {"vm_state": "shelved", "power_state": states.SHUTDOWN, "fault": None}
     states.note(tx, server_id, row["system_metadata"] | notes, **values)
 

@@ -83,6 +83,7 @@ def _volumes(tx: Tx, server_id: str) -> tuple[VolumeSpec, ...]:
                 device=row["device"],
                 boot_index=row["boot_index"],
                 delete_on_termination=row["delete_on_termination"],
+                moving=volume["target_backend"] not in (None, volume["backend"]),
                 shared=any(one["connection_info"] for one in held.values()),
             )
         )

@@ -32,10 +32,12 @@ ALLOW_REBOOT = IDLE | {  # what a hard reboot may put an end to (Nova: task_stat
 
 @dataclass(frozen=True)
 class Asked:
-    """`data`: the request's own words, for the flow's steps; `reply`: what the client gets, None for an empty 202."""
+    """`data`: the request's own words, for the flow's steps; `reply`: what the client gets, None for an empty 202; `flow`:
+    if other than the verb's."""
 
     data: dict[str, Any] = field(default_factory=dict)
     reply: Reply | None = None
+    flow: Kind | None = None
 
 
 Look = Callable[[Tx, Call, sa.RowMapping, Any], Asked]
@@ -116,7 +118,7 @@ def begin(verb: Verb, tx: Tx, call: Call, argument: Any) -> Reply | None:
     asked = verb.look(tx, call, server, argument)
     if not states.set_task_state_from(tx, server["id"], verb.task_state, server["task_state"]):
         raise servers.cannot(servers.get(tx, call.context, server["id"]), verb.word or verb.flow, "task_state")
-    call.services.flows.start(tx, verb.flow, server["id"], call.context, asked.data)
+    call.services.flows.start(tx, asked.flow or verb.flow, server["id"], call.context, asked.data)
     return asked.reply
 
 

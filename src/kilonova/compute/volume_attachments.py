@@ -12,6 +12,7 @@ from kilonova.web import paging
 from kilonova.web.call import Call, Reply
 
 ATTACHABLE = ("active", "paused", "stopped", "resized", "soft-delete", "shelved", "shelved_offloaded")
+SWAPPABLE = ("active", "paused", "resized")
 MOST = 26  # disks of a server: its names have one letter
 
 
@@ -65,7 +66,8 @@ def delete(call: Call) -> None:
     row = _row(call, server)
     if row["boot_index"] == 0:
         raise Forbidden("Cannot detach a root device volume")
-    attachments.begin_detaching(tx, call.context, row["volume_id"])
+    offloaded = server["vm_state"] == "shelved_offloaded"
+    attachments.begin_detaching(tx, call.context, row["volume_id"], reserved=offloaded)
     call.services.flows.start(tx, "detach_volume", server["id"], call.context, {"volume_id": row["volume_id"]})
 
 
@@ -83,7 +85,33 @@ def update(call: Call) -> None:
         if "delete_on_termination" in asked:
             block_devices.change(tx, row["id"], delete_on_termination=asked["delete_on_termination"])
         return
-    raise BadRequest("This cloud does not swap volumes of a server; detach the one and attach the other.")
+    _swap(call, server, row, wanted)
+
+
+def _swap(call: Call, server: sa.RowMapping, row: sa.RowMapping, wanted: str) -> None:
+    """The guest goes over to the other volume, with its bytes (Nova: swap_volume); it must run for that."""
+    if not call.context.is_admin:
+        raise Forbidden("Policy doesn't allow os_compute_api:os-volumes-attachments:swap to be performed.")
+    tx = call.tx
+    servers.check_unlocked(call.context, server)
+    if server["vm_state"] not in SWAPPABLE:
+        raise servers.cannot(server, "swap_volume")
+    if server["task_state"]:
+        raise servers.cannot(server, "swap_volume", "task_state")
+    old, new = volumes.get(tx, call.context, row["volume_id"]), volumes.get(tx, call.context, wanted)
+    if new["attach_status"] == "attached" or old["id"] == new["id"]:
+        raise BadRequest("Invalid volume: New volume must be detached in order to swap.")
+    if new["size"] < old["size"]:
+        raise BadRequest("Invalid volume: New volume must be the same size or larger.")
+    if old["multiattach"] and len(volumes.attachments_of(tx, old["id"])) > 1:
+        raise BadRequest("Swapping multi-attach volumes with more than one read/write attachment is not supported.")
+    attachments.begin_detaching(tx, call.context, old["id"])
+    reserved = attachments.reserve(tx, call.context, new["id"], server["id"])
+    data = {
+        "volume_id": old["id"], "new_volume_id": new["id"], "attachment_id": reserved["id"],
+        "new_stored_as": new["stored_as"], "new_backend": new["backend"], "new_size_gb": new["size"],
+    }  # fmt: skip
+    call.services.flows.start(tx, "swap_volume", server["id"], call.context, data)
 
 
 def _row(call: Call, server: sa.RowMapping) -> sa.RowMapping:

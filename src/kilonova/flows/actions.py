@@ -32,7 +32,9 @@ class FlowActions:
     def start(self, tx: Tx, kind: str, server_id: str, context: Context, data: dict[str, Any]) -> None:
         who = {"project_id": context.project_id, "user_id": context.user_id, "request_id": context.request_id}
         data = {"vif_type": self.vif_type, **data}
-        if kind in REPLACING:
+        running = self.journal.running(tx, server_id)
+        to_its_end = running is not None and self.journal.flows[running["kind"]].queues  # on a device, half attached
+        if kind == "delete" or (kind in REPLACING and not to_its_end):
             self.journal.start_or_turn(tx, kind, server_id, who, data)
         else:
             self.journal.start(tx, kind, server_id, who, data)

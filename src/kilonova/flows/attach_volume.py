@@ -3,6 +3,7 @@
 Nova: `DriverVolumeBlockDevice` (nova/virt/block_device.py); `attach_volume` and `detach_volume` of the compute manager.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -57,12 +58,16 @@ def create_volumes(tx: Tx, flow: Running) -> Any:
 
 
 def delete_volumes(tx: Tx, flow: Running) -> Any:
-    """Those that go with their server (`delete_on_termination`); the others stay, and are the user's."""
+    """Those that go with their server (`delete_on_termination`); the others stay, and are the user's, and so do those of
+    which there are snapshots: an image may be made of them (Cinder refuses their deletion, and Nova goes on)."""
     context = owner(tx, flow.subject_id, flow.request_id)
     for row in block_devices.of_server(tx, flow.subject_id):
         volume = volume_states.find(tx, "volume", row["volume_id"]) if row["volume_id"] else None
         shared = len(block_devices.of_volume(tx, row["volume_id"])) > 1 if row["volume_id"] else False
-        if volume is not None and row["delete_on_termination"] and not shared:
+        needed = volume is not None and any(
+            one["status"] != "deleting" for one in volumes.snapshots_of(tx, volume["id"])
+        )
+        if volume is not None and row["delete_on_termination"] and not shared and not needed:
             volumes.start_delete(tx, context, volume, hands(flow))
         block_devices.remove(tx, row["id"])
 
@@ -89,18 +94,29 @@ def unreserve_volumes(tx: Tx, flow: Running) -> Any:  # Nova: attachment_delete
 
 
 def complete_attachments(tx: Tx, flow: Running) -> Any:  # Nova: attachment_update, attachment_complete
-    """The volumes are in use, each by the connection that `connect_volumes` gave it."""
-    server = states.get_row(tx, flow.subject_id)
-    rows = [row for row in block_devices.of_server(tx, flow.subject_id) if row["attachment_id"]]
+    """The volumes are in use, each by the connection that `connect_volumes` gave it; those that were before stay so."""
+    context = owner(tx, flow.subject_id)
+    kept = [row for row in block_devices.of_server(tx, flow.subject_id) if row["attachment_id"]]
+    found = {row["id"]: attachments.get(tx, context, row["attachment_id"]) for row in kept}
+    rows = [row for row in kept if found[row["id"]]["status"] != "attached" or not found[row["id"]]["connection_info"]]
     connections = (flow.results(tx).get("connect_volumes") or {}).get("connections", {}) if rows else {}
     for row in rows:
         if row["volume_id"] in connections:
-            _complete(tx, server, row, connections[row["volume_id"]])
+            complete(tx, flow.subject_id, row, connections[row["volume_id"]])
 
 
-def _complete(tx: Tx, server: sa.RowMapping, row: sa.RowMapping, connection: dict[str, Any]) -> None:
-    connector = {"host": server["host"], "mountpoint": row["device"]}
-    context = owner(tx, server["id"])
+def keep_reserved(tx: Tx, flow: Running) -> Any:  # Nova: _terminate_volume_connections
+    """No host has the volumes open any more; they stay the server's."""
+    context = owner(tx, flow.subject_id, flow.request_id)
+    for row in block_devices.of_server(tx, flow.subject_id):
+        if row["attachment_id"]:
+            attachments.reserve_again(tx, context, row["attachment_id"])
+
+
+def complete(tx: Tx, server_id: str, row: Mapping[str, Any] | sa.RowMapping, connection: dict[str, Any]) -> None:
+    """`row`: the block device. Its volume is in use by that connection."""
+    connector = {"host": states.get_row(tx, server_id)["host"], "mountpoint": row["device"]}
+    context = owner(tx, server_id)
     attachments.connect(tx, context, row["attachment_id"], connector, connection, done=True)
 
 
@@ -114,7 +130,7 @@ def _release(tx: Tx, context: Context, row: sa.RowMapping) -> None:
 # --- one volume of a server that is there ----------------------------------------------------------------------------
 
 
-def _row(tx: Tx, flow: Running) -> sa.RowMapping:
+def attached(tx: Tx, flow: Running) -> sa.RowMapping:
     row = block_devices.find(tx, flow.subject_id, flow.data["volume_id"])
     if row is None:
         raise KilonovaError(f"server {flow.subject_id} has no volume {flow.data['volume_id']} any more")
@@ -125,7 +141,7 @@ def check_attachment(tx: Tx, flow: Running) -> Any:
     """The request has reserved the volume already; the server may have gone since."""
     if states.get_row(tx, flow.subject_id)["deleted_at"]:
         raise KilonovaError(f"server {flow.subject_id} was deleted meanwhile")
-    _row(tx, flow)
+    attached(tx, flow)
 
 
 def remove_attachment(tx: Tx, flow: Running) -> Any:
@@ -137,10 +153,10 @@ def remove_attachment(tx: Tx, flow: Running) -> Any:
 
 def complete_attachment(tx: Tx, flow: Running) -> Any:
     """Without a host (shelved and offloaded), the volume is kept for the server, and connected when that is back."""
-    server, row = states.get_row(tx, flow.subject_id), _row(tx, flow)
+    row = attached(tx, flow)
     found = (flow.results(tx).get("connect_volumes") or {}).get("connections", {})
     if row["volume_id"] in found:
-        _complete(tx, server, row, found[row["volume_id"]])
+        complete(tx, flow.subject_id, row, found[row["volume_id"]])
     else:
         attachments.complete(tx, owner(tx, flow.subject_id, flow.request_id), row["attachment_id"])
 
@@ -151,7 +167,8 @@ def set_fault(tx: Tx, flow: Running, error: str, details: str) -> None:
 
 
 def roll_detaching(tx: Tx, flow: Running, error: str, details: str) -> None:
-    attachments.roll_detaching(tx, owner(tx, flow.subject_id, flow.request_id), flow.data["volume_id"])
+    with suppress(NotFound):  # it went with its server
+        attachments.roll_detaching(tx, owner(tx, flow.subject_id, flow.request_id), flow.data["volume_id"])
     states.set_fault(tx, flow.subject_id, error, details)
 
 

@@ -13,6 +13,7 @@ from kilonova.flows.attach_volume import (
     unreserve_volumes,
 )
 from kilonova.flows.departing import end_migration, forget_unfinished_images
+from kilonova.flows.swap_volume import adopt_new_volume
 from kilonova.host.contract import Host
 from kilonova.model.errors import Later
 from kilonova.network import ports
@@ -75,6 +76,7 @@ def set_error(tx: Tx, flow: Running, error: str, details: str) -> None:
 
 def mark_deleting(tx: Tx, flow: Running) -> Any:
     states.mark_deleting(tx, flow.subject_id)
+    adopt_new_volume(tx, flow)
 
 
 def set_deleted(tx: Tx, flow: Running) -> Any:

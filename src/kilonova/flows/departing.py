@@ -10,6 +10,7 @@ from kilonova.flow.step import Running
 from kilonova.flow.tables import FLOWS
 from kilonova.image import delivery
 from kilonova.image.tables import IMAGES
+from kilonova.volume import states as volume_states
 
 
 def forget_unfinished_images(tx: Tx, flow: Running) -> Any:
@@ -23,6 +24,15 @@ def forget_unfinished_images(tx: Tx, flow: Running) -> Any:
         whole = sa.select(IMAGES.c.id).where(IMAGES.c.id == image_id, IMAGES.c.status.not_in(("queued", "saving")))
         if image_id and (row["kind"] == "shelve" or tx.first(whole) is None):
             delivery.forget(tx, image_id)
+            drop_snapshots(tx, flow, row["data"].get("snapshots", []))
+
+
+def drop_snapshots(tx: Tx, flow: Running, ids: list[str]) -> None:
+    """Of the server's volumes, that no image names any more."""
+    for id in ids:
+        if volume_states.find(tx, "snapshot", id) is not None:
+            volume_states.update(tx, "snapshot", id, status="deleting")
+            flow.start(tx, "delete_snapshot", id, {})
 
 
 def end_migration(tx: Tx, flow: Running) -> Any:

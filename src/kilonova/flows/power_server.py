@@ -26,6 +26,7 @@ from kilonova.compute.verbs import (
 from kilonova.db.engine import Tx
 from kilonova.flow.log import Journal
 from kilonova.flow.step import CONTROL, HOST, Flow, Running, Step
+from kilonova.flows.attach_volume import complete_attachments
 from kilonova.flows.create_server import set_active, set_error, wait_for_vif_plugged
 from kilonova.host.contract import Host
 from kilonova.model.ids import new_request_id
@@ -125,6 +126,7 @@ HARD_REBOOT_SERVER = Flow(
     (
         Step(Host.power_off_guest, None, HOST, REBOOTING_HARD),
         *power_on(REBOOT_STARTED_HARD),
+        Step(complete_attachments, None, CONTROL, REBOOT_STARTED_HARD),  # a rebuild that failed had given them up
         Step(set_active, None, CONTROL, None),
     ),
     on_failure=keep_state_or_error,

@@ -9,6 +9,7 @@ from typing import Any
 from kilonova.compute import shelve, states
 from kilonova.db.engine import Tx
 from kilonova.flow.step import CONTROL, HOST, Flow, Running, Step
+from kilonova.flows.attach_volume import complete_attachments, keep_reserved
 from kilonova.flows.create_server import (
     SPAWNING,
     bind_ports,
@@ -27,7 +28,11 @@ PENDING_UPLOAD, UPLOADING = "shelving_image_pending_upload", "shelving_image_upl
 
 def set_shelved(tx: Tx, flow: Running) -> Any:
     """The image is whole: what follows takes the server's own disk away."""
-    shelve.set_shelved(tx, flow.subject_id, flow.data["image_id"])
+    shelve.set_shelved(tx, flow.subject_id, flow.data.get("image_id"))
+
+
+def begin_shelve(tx: Tx, flow: Running) -> Any:
+    """There is nothing to be made before the guest is off."""
 
 
 def set_offloaded(tx: Tx, flow: Running) -> Any:
@@ -47,6 +52,10 @@ def set_idle(tx: Tx, flow: Running) -> Any:
     states.set_task_state(tx, flow.subject_id, None)
 
 
+def has_image(flow: Running) -> bool:
+    return bool(flow.data["image_id"])
+
+
 def was_offloaded(flow: Running) -> bool:
     return bool(flow.data["offloaded"])
 
@@ -56,6 +65,7 @@ OFFLOAD = (
     Step(Host.unplug_vifs,        None, HOST,    OFFLOADING),
     Step(Host.delete_disks,       None, HOST,    OFFLOADING),
     Step(Host.disconnect_volumes, None, HOST,    OFFLOADING),  # they stay the server's
+    Step(keep_reserved,           None, CONTROL, OFFLOADING),
     Step(unbind_ports,            None, CONTROL, OFFLOADING),
     Step(release_allocation,      None, CONTROL, OFFLOADING),
     Step(set_offloaded,           None, CONTROL, None),
@@ -73,6 +83,20 @@ SHELVE_SERVER = Flow(
     ),
     on_failure=keep_state,
     no_return=set_shelved,
+)  # fmt: skip
+
+# Its bytes are in a volume: there is nothing to be kept on the host until an offload.
+SHELVE_VOLUME_BACKED = Flow(
+    "shelve_volume_backed",
+    (
+        Step(begin_shelve,         None,                CONTROL, SHELVING),
+        Step(Host.shut_down_guest, Host.power_on_guest, HOST,    SHELVING, deadline=4000.0, when=was_running),
+        Step(set_shelved,          None,                CONTROL, OFFLOADING),
+        *OFFLOAD,
+    ),
+    on_failure=keep_state,
+    no_return=set_shelved,
+    action="shelve",
 )  # fmt: skip
 
 # With a shelved_offload_time of -1 the server stays on its host, off, until shelveOffload.
@@ -97,12 +121,13 @@ UNSHELVE_SERVER = Flow(
         Step(bind_ports,          unbind_ports,       CONTROL, UNSHELVING, when=was_offloaded),
         Step(Host.prepare_disks,  Host.delete_disks,  HOST,    SPAWNING, when=was_offloaded),
         *(replace(step, undo=UNDOS.get(step.do, step.undo)) for step in power_on(SPAWNING)),
+        Step(complete_attachments, keep_reserved,     CONTROL, SPAWNING),
         Step(set_unshelved,       None,               CONTROL, SPAWNING),
-        Step(Host.withdraw_image, None,               HOST,    SPAWNING),
+        Step(Host.withdraw_image, None,               HOST,    SPAWNING, when=has_image),
         Step(set_active,          None,               CONTROL, None),
     ),
     on_failure=keep_state,
     no_return=set_unshelved,
 )  # fmt: skip
 
-FLOWS = (SHELVE_SERVER, SHELVE_OFFLOAD, UNSHELVE_SERVER)
+FLOWS = (SHELVE_SERVER, SHELVE_VOLUME_BACKED, SHELVE_OFFLOAD, UNSHELVE_SERVER)

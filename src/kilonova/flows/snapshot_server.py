@@ -5,9 +5,12 @@ from typing import Any
 from kilonova.compute import states
 from kilonova.db.engine import Tx
 from kilonova.flow.step import CONTROL, HOST, Flow, Running, Step
+from kilonova.flows.departing import drop_snapshots
 from kilonova.flows.power_server import keep_state
 from kilonova.host.contract import Host
 from kilonova.image import delivery
+from kilonova.model.errors import KilonovaError, Later
+from kilonova.volume import states as volume_states
 
 SNAPSHOT_PENDING, BACKUP = "image_snapshot_pending", "image_backup"
 PENDING_UPLOAD, UPLOADING = "image_pending_upload", "image_uploading"
@@ -55,4 +58,42 @@ CREATE_BACKUP = Flow(
     on_failure=keep_state,
 )  # fmt: skip
 
-FLOWS = (CREATE_IMAGE, CREATE_BACKUP)
+
+# Of a server that boots from a volume: the request has begun a snapshot of each of its volumes
+
+
+def forget_volume_image(tx: Tx, flow: Running) -> Any:
+    forget_image(tx, flow)
+    drop_snapshots(tx, flow, flow.data["snapshots"])
+
+
+def wait_for_volume_snapshots(tx: Tx, flow: Running) -> Any:
+    for snapshot_id in flow.data["snapshots"]:
+        snapshot = volume_states.find(tx, "snapshot", snapshot_id)
+        status = snapshot["status"] if snapshot is not None else "deleted"
+        if status == "creating":
+            raise Later(1.0, waits_for=f"snapshot:{snapshot_id}")
+        if status == "error" or snapshot is None:
+            raise KilonovaError(
+                f"The snapshot {snapshot_id} of a volume of this server did not come about: it is {status}."
+            )
+
+
+def end_volume_snapshot(tx: Tx, flow: Running) -> Any:
+    """The image is whole: it has no bytes of its own."""
+    delivery.accept_empty(tx, flow.data["image_id"])
+    states.set_task_state(tx, flow.subject_id, None)
+
+
+SNAPSHOT_VOLUME_BACKED = Flow(
+    "snapshot_volume_backed",
+    (
+        Step(begin_snapshot,            forget_volume_image, CONTROL, SNAPSHOT_PENDING),
+        Step(wait_for_volume_snapshots, None,                CONTROL, UPLOADING, deadline=24 * 3600.0),
+        Step(end_volume_snapshot,       None,                CONTROL, None),
+    ),
+    on_failure=keep_state,
+    action="createImage",
+)  # fmt: skip
+
+FLOWS = (CREATE_IMAGE, CREATE_BACKUP, SNAPSHOT_VOLUME_BACKED)

@@ -1,7 +1,7 @@
 """Every flow there is, by name."""
 
 from kilonova.flow.step import Flow
-from kilonova.flows import attach_interface, snapshots, volumes
+from kilonova.flows import attach_interface, snapshots, swap_volume, volumes
 from kilonova.flows import attach_volume as attach
 from kilonova.flows import power_server as power
 from kilonova.flows import rebuild_server as rebuild
@@ -13,7 +13,7 @@ from kilonova.flows.create_server import CREATE_SERVER, DELETE_SERVER
 
 STORIES = (
     CREATE_SERVER, DELETE_SERVER, *power.FLOWS, *rescue.FLOWS, *snapshot.FLOWS, *resize.FLOWS, *attach.FLOWS,
-    *attach_interface.FLOWS, *volumes.FLOWS,
+    *swap_volume.FLOWS, *attach_interface.FLOWS, *volumes.FLOWS,
     *snapshots.FLOWS, *rebuild.FLOWS, *shelve.FLOWS,
 )  # fmt: skip
 FLOWS = {flow.name: flow for flow in STORIES}

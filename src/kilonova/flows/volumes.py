@@ -200,7 +200,7 @@ def select_target(tx: Tx, flow: Running) -> Any:
 
 def switch(tx: Tx, flow: Running) -> Any:
     """From here on the volume is what it was asked to be."""
-    moves.switch(tx, flow.subject_id)
+    moves.switch(tx, flow.subject_id, (flow.results(tx).get("copy_volume") or {}).get("connection"))
 
 
 def set_moved(tx: Tx, flow: Running) -> Any:
@@ -218,7 +218,7 @@ def move_failed(tx: Tx, flow: Running, error: str, details: str) -> None:
 def moving(status: str | None) -> tuple[Step, ...]:
     return (
         Step(select_target,        None,             CONTROL, status),
-        Step(Host.copy_volume,     Host.delete_copy, HOST,    status),  # nothing where it can stay
+        Step(Host.copy_volume,     Host.delete_copy, HOST,    status),  # nothing where it can stay; a guest goes over to it
         Step(switch,               None,             CONTROL, status),  # of no return: the copy is the volume
         Step(Host.delete_original, None,             HOST,    status),
         Step(set_moved,            None,             CONTROL, None),

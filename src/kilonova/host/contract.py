@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from kilonova.model.errors import HostError
+from kilonova.model.errors import HostError, Later
 from kilonova.model.specs import HostInventory, HostNetwork, ServerSpec, StoredBackup, StoredSnapshot, StoredVolume
 
 LOOK = "look"  # an Ask that wants no answer: what the loops keep true may have changed
@@ -59,6 +59,12 @@ class Work:
         if self.control is None:
             raise HostError("this host is not connected to an image service")
         return self.control
+
+    def wait_for_moves(self) -> None:
+        """Raises Later while a volume that is to be connected is on its way to another backend."""
+        for volume in self.server.volumes:
+            if volume.moving and self.data.get("volume_id") in (None, volume.id):
+                raise Later(1.0)
 
 
 @dataclass(frozen=True)
@@ -228,7 +234,10 @@ class Host(Protocol):
 
     # a server's volumes
     def connect_volumes(self, work: Work) -> Any:
-        """Lets the server open all its volumes. Returns {"connections": {volume id: Cinder's connection_info}}."""
+        """Lets the server open all its volumes. Returns {"connections": {volume id: Cinder's connection_info}}.
+
+        Raises Later while one of them moves to another backend; with `data["volume_id"]`, while that one does.
+        """
 
     def disconnect_volumes(self, work: Work) -> Any:
         """All, or the one of `data["volume_id"]`; one that another server has stays."""
@@ -238,6 +247,13 @@ class Host(Protocol):
 
     def detach_volume(self, work: Work) -> Any:
         """`data["volume_id"]` out of it: raises Later until the guest has let go, HostError when it does not."""
+
+    def swap_volume(self, work: Work) -> Any:
+        """The disk `data["volume_id"]` of a guest that runs gets another source with the same bytes: the volume
+        `data["new_volume_id"]`, which is `data["new_stored_as"]` in `data["new_backend"]`, of `data["new_size_gb"]`.
+        Returns {"connection": its connection_info}. Nova: `swap_volume`."""
+
+    def swap_volume_back(self, work: Work) -> Any: ...
 
     def attach_interface(self, work: Work) -> Any:
         """The port `data["port_id"]` plugged, and into the guest as it is: running, or only defined."""
@@ -265,7 +281,8 @@ class Host(Protocol):
 
     def copy_volume(self, work: VolumeWork) -> Any:
         """A copy of the volume in the backend `results["select_target"]["backend"]`, under the same name. Nothing when
-        it is there."""
+        it is there. A guest that has it open goes over to the copy, and then {"connection": its connection_info} is
+        returned; one that is off would not: HostError."""
 
     def delete_copy(self, work: VolumeWork) -> Any: ...
 

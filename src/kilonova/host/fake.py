@@ -89,6 +89,7 @@ class FakeHost(FakeVolumes, FakeDisks):
             self._unplug(port)
 
     def connect_volumes(self, work: Work) -> Any:
+        work.wait_for_moves()
         found = {volume.id: self.connect_volume(volume.name, volume.backend) for volume in work.server.volumes}
         for volume_id in found:
             self._put("connections", volume_id, {})
@@ -104,6 +105,20 @@ class FakeHost(FakeVolumes, FakeDisks):
 
     def detach_volume(self, work: Work) -> Any:
         self._set_volumes(work.server.id, drop=work.data["volume_id"])
+
+    def swap_volume(self, work: Work) -> Any:
+        old, new = (next(each for each in work.server.volumes if each.id == work.data["volume_id"]), work.data)
+        self._need_running(work.server.id, PAUSED)
+        self._put("connections", new["new_volume_id"], {})
+        self.copy_content(f"{old.name}@{old.backend}", f"{new['new_stored_as']}@{new['new_backend']}")
+        self._set_volumes(work.server.id, add=new["new_volume_id"], drop=old.id)
+        self._drop("connections", old.id)
+        return {"connection": self.connect_volume(new["new_stored_as"], new["new_backend"])}
+
+    def swap_volume_back(self, work: Work) -> Any:
+        self._put("connections", work.data["volume_id"], {})
+        self._set_volumes(work.server.id, add=work.data["volume_id"], drop=work.data["new_volume_id"])
+        self._drop("connections", work.data["new_volume_id"])
 
     def create_guest(self, work: Work) -> Any:
         if "get_guest_xml" not in work.results:

@@ -80,6 +80,14 @@ class FakeVolumes(Things):
         if found is None:
             raise HostError(f"there is no {work.volume.name}")
         self._put("volumes", f"{work.volume.name}@{work.results['select_target']['backend']}", found)
+        return {"connection": self.connect_volume(work.volume.name, work.results["select_target"]["backend"])}
+
+    def copy_content(self, source: str, target: str) -> None:
+        """What one volume holds, in another that is there."""
+        held = self._get("volumes", target)
+        if held is None:
+            raise HostError(f"there is no {target} among the volumes")
+        self._put("volumes", target, {**held, "content": self._content("volumes", source)})
 
     def delete_copy(self, work: VolumeWork) -> Any:
         self._drop_other(work, "backend")

@@ -57,6 +57,12 @@ def accept(database: Database, store: FileStore, image_id: str, source: Path, di
         raise HostError(f"Image {image_id} cannot be kept: {error.strerror}.") from error
 
 
+def accept_empty(tx: Tx, image_id: str) -> None:
+    """It is active without any bytes: what it says is all there is of it. HostError when it is gone."""
+    if not images.move(tx, image_id, "queued", "active", size=0, disk_format="raw", container_format="bare"):
+        raise HostError(f"Image {image_id} was deleted before it was whole.")
+
+
 def withdraw(database: Database, store: FileStore, image_id: str) -> None:
     """The image goes, whether its bytes came or not. Nothing when there is none."""
     database.write(lambda tx: forget(tx, image_id))

@@ -114,7 +114,7 @@ def download(call: Call) -> Reply:
     row = call.database.read(lambda tx: images.get(tx, call.context, call.params["image_id"]))
     if row["status"] == "deactivated" and not call.context.is_admin:
         raise Forbidden("The requested image has been deactivated. Image data download is forbidden.")
-    if row["status"] not in ("active", "deactivated"):
+    if row["status"] not in ("active", "deactivated") or row["checksum"] is None:  # none came yet, or none ever will
         return Reply(status=204)
     size = int(row["size"])
     headers = {"Content-Type": "application/octet-stream", "Content-MD5": row["checksum"], "Accept-Ranges": "bytes"}

@@ -180,6 +180,7 @@ class VolumeSpec(Spec, frozen=True):
     delete_on_termination: bool = False
     shared: bool = False  # another server has it now
     stored_as: str = ""  # its name there, unless it is Cinder's volume_name_template
+    moving: bool = False  # to another backend: who opens it now, opens what it is about to leave
 
     @property
     def name(self) -> str:

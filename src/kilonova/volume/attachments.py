@@ -60,10 +60,7 @@ def connect(
     volume = states.get_row(tx, "volume", row["volume_id"])
     check_connectable(tx, volume, row)
     mode = connector.get("mode") or row["mode"] or "rw"
-    info = {
-        **connection["data"], "driver_volume_type": connection["driver_volume_type"], "attachment_id": id,
-        "volume_id": volume["id"], "access_mode": mode, "encrypted": False, "qos_specs": None, "cacheable": False,
-    }  # fmt: skip
+    info = _connection_info(row, connection, mode)
     values = {
         "connector": connector, "connection_info": info, "mode": mode, "attached_host": connector.get("host"),
         "mountpoint": connector.get("mountpoint"), "status": "attaching",
@@ -71,6 +68,21 @@ def connect(
     tx.execute(ATTACHMENTS.update().where(ATTACHMENTS.c.id == id).values(**values))
     states.update(tx, "volume", volume["id"], status="attaching")
     return complete(tx, context, id) if done else get(tx, context, id)
+
+
+def _connection_info(row: sa.RowMapping, connection: dict[str, Any], mode: str) -> dict[str, Any]:
+    return {
+        **connection["data"], "driver_volume_type": connection["driver_volume_type"], "attachment_id": row["id"],
+        "volume_id": row["volume_id"], "access_mode": mode, "encrypted": False, "qos_specs": None, "cacheable": False,
+    }  # fmt: skip
+
+
+def reconnect(tx: Tx, volume_id: str, connection: dict[str, Any]) -> None:
+    """The volume is elsewhere: those who have it open have it by this connection now."""
+    for row in volumes.attachments_of(tx, volume_id):
+        if row["connection_info"]:
+            info = _connection_info(row, connection, row["mode"] or "rw")
+            tx.execute(ATTACHMENTS.update().where(ATTACHMENTS.c.id == row["id"]).values(connection_info=info))
 
 
 def check_connectable(tx: Tx, volume: sa.RowMapping, row: sa.RowMapping) -> None:
@@ -93,6 +105,14 @@ def complete(tx: Tx, context: Context, id: str) -> sa.RowMapping:
     tx.execute(ATTACHMENTS.update().where(ATTACHMENTS.c.id == id).values(status="attached", attached_at=when))
     states.update(tx, "volume", row["volume_id"], status="in-use", attach_status="attached")
     return get(tx, context, id)
+
+
+def reserve_again(tx: Tx, context: Context, id: str) -> None:
+    """Nobody has the volume open by it any more, and it stays who it is reserved for (Nova: a new attachment for the old)."""
+    row = get(tx, context, id)
+    bare = {"connector": None, "connection_info": None, "attached_host": None, "mountpoint": None, "attached_at": None}
+    tx.execute(ATTACHMENTS.update().where(ATTACHMENTS.c.id == id).values(status="reserved", **bare))
+    released(tx, row["volume_id"])
 
 
 def delete(tx: Tx, context: Context, id: str) -> list[sa.RowMapping]:
@@ -185,9 +205,13 @@ def unreserve_volume(tx: Tx, context: Context, volume_id: str) -> None:
     states.move(tx, "volume", volume["id"], ("attaching",), status=status)
 
 
-def begin_detaching(tx: Tx, context: Context, volume_id: str) -> None:
+def begin_detaching(tx: Tx, context: Context, volume_id: str, *, reserved: bool = False) -> None:
+    """`reserved`: a volume that is only kept for its server, too."""
     volume = volumes.get(tx, context, volume_id)
-    if volume["status"] != "in-use" or not states.has_attachments(tx, volume["id"]):
+    kept = reserved and volume["status"] == "reserved"
+    if volume["migration_status"] not in volumes.MIGRATED:
+        raise invalid("volume", f"Unable to detach volume {volume['id']} while it is being migrated.")
+    if not kept and (volume["status"] != "in-use" or not states.has_attachments(tx, volume["id"])):
         raise invalid(
             "volume",
             "Unable to detach volume. Volume status must be 'in-use' and attach_status must be 'attached' to detach.",
@@ -197,4 +221,5 @@ def begin_detaching(tx: Tx, context: Context, volume_id: str) -> None:
 
 def roll_detaching(tx: Tx, context: Context, volume_id: str) -> None:
     volume = volumes.get(tx, context, volume_id)
-    states.move(tx, "volume", volume["id"], ("detaching",), status="in-use")
+    status = "in-use" if states.has_attachments(tx, volume["id"]) else "reserved"
+    states.move(tx, "volume", volume["id"], ("detaching",), status=status)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from kilonova.db.engine import Tx
 from kilonova.model.errors import Conflict, NotFound, NoValidHost
 from kilonova.model.ids import new_id, now
-from kilonova.volume import quotas, scheduler, services, states, types, volumes
+from kilonova.volume import attachments, quotas, scheduler, services, states, types, volumes
 from kilonova.volume.flows import Flows
 from kilonova.volume.requests import bad_input, boolean, invalid
 from kilonova.volume.tables import SNAPSHOTS, VOLUMES
@@ -61,13 +61,33 @@ def migrate(tx: Tx, context: Context, id: str, host: str, lock: bool, flows: Flo
             f"Volume {id} status must be available or in-use, must not be migrating, have snapshots, be replicated, be "
             "part of a group and destination host/cluster must be different than the current one",
         )
-    if volume["status"] == "in-use":
-        raise invalid("volume", f"Volume {id} is in use: detach it before it is migrated.")
     if service["machine"] != volume["host"]:
         raise bad_input(f"Volumes are not copied between machines: {id} is on {volume['host']}.")
     values: dict[str, Any] = {"migration_status": "starting", "previous_status": volume["status"]}
     states.update(tx, "volume", volume["id"], **values, **({"status": "maintenance"} if lock else {}))
     flows.begin(tx, "migrate_volume", volume["id"], context, {"backend": service["backend"]})
+
+
+def complete_migration(tx: Tx, context: Context, id: str, new_id: str, flows: Flows, *, failed: bool) -> str:
+    """The new volume's id, which has taken the other's place by somebody else's hands (Cinder:
+    migrate_volume_completion); what a server has open is the server's affair. Migrations of this cloud end by themselves.
+    """
+    old, new = volumes.get(tx, context, id), volumes.get(tx, context, new_id)
+    for volume, which in ((old, "Source"), (new, "Destination")):
+        if volume["migration_status"] not in volumes.MIGRATED:
+            raise invalid("volume", f"{which} volume {volume['id']} is being migrated: that completes by itself.")
+    held = volumes.attachments_of(tx, old["id"])
+    attachments.check_not_a_servers(tx, [each["id"] for each in held], flows)
+    if not failed:
+        for each in held:
+            where = {
+                "instance_uuid": each["server_id"],
+                "host_name": each["attached_host"],
+                "mode": each["mode"] or "rw",
+            }
+            attachments.detach(tx, context, old["id"], each["id"])
+            attachments.attach(tx, context, new["id"], {**where, "mountpoint": each["mountpoint"] or "/dev/na"})
+    return str(new["id"])
 
 
 def select_target(tx: Tx, volume_id: str, policy: str) -> dict[str, str]:
@@ -89,21 +109,24 @@ def select_target(tx: Tx, volume_id: str, policy: str) -> dict[str, str]:
     raise NoValidHost(reasons)
 
 
-def switch(tx: Tx, volume_id: str) -> None:
-    """The volume is of its new type, in its new backend; its snapshots go with it in the books."""
+def switch(tx: Tx, volume_id: str, connection: dict[str, Any] | None) -> None:
+    """The volume is of its new type, in its new backend; its snapshots go with it in the books.
+
+    `connection`: how it is connected there, for those who have it open.
+    """
     volume = states.get_row(tx, "volume", volume_id)
     type_id = volume["new_type_id"] or volume["type_id"]
     values = {"type_id": type_id, "backend": volume["target_backend"], "new_type_id": None, "target_backend": None}
     multiattach = types.is_multiattach(types.by_id(tx, type_id))
     states.update(tx, "volume", volume_id, multiattach=multiattach, **values)
     tx.execute(SNAPSHOTS.update().where(SNAPSHOTS.c.volume_id == volume_id).values(type_id=type_id))
+    if connection is not None:
+        attachments.reconnect(tx, volume_id, connection)
 
 
 def _immovable(tx: Tx, volume: sa.RowMapping, policy: str) -> str | None:
     if policy != "on-demand":
         return "the volume would have to be migrated, and the migration policy is never"
-    if volume["previous_status"] == "in-use":
-        return "the volume would have to be migrated, and it is in use"
     if volumes.snapshots_of(tx, volume["id"]):
         return "the volume would have to be migrated, and it has snapshots"
     return None

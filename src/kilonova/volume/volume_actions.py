@@ -196,7 +196,11 @@ def _migrate(call: Call, id: str, argument: Any) -> None:
 
 
 def _migrate_completion(call: Call, id: str, argument: Any) -> dict[str, Any]:
-    raise Conflict("A migration completes by itself here: no other volume takes a migrated one's place.")
+    failed = boolean(argument.get("error") or False, "error")
+    new = moves.complete_migration(
+        call.tx, call.context, id, argument["new_volume"], call.services.storage, failed=failed
+    )
+    return {"save_volume_id": new}
 
 
 def _extend_completion(call: Call, id: str, argument: Any) -> None:
@@ -252,7 +256,8 @@ ACTIONS = {
     "os-migrate_volume": Action(_migrate, s.opened(
         {"host": TEXT, "cluster": TEXT, "force_host_copy": {"enum": [*s.BOOLEAN["enum"], None]},
          "lock_volume": {"enum": [*s.BOOLEAN["enum"], None]}}), admin),
-    "os-migrate_volume_completion": Action(_migrate_completion, {"type": "object"}, admin),
+    "os-migrate_volume_completion": Action(_migrate_completion, s.opened(
+        {"new_volume": s.UUID, "error": {"enum": [*s.BOOLEAN["enum"], None]}}, ("new_volume",)), admin, 200),
     "revert": Action(_revert, s.closed({"snapshot_id": s.UUID}, ("snapshot_id",)), since=40),
     "os-reimage": Action(_reimage, s.opened({"image_id": s.UUID, "reimage_reserved": s.BOOLEAN}, ("image_id",)), since=68),
     "os-unmanage": Action(_unmanage, NOTHING, admin),

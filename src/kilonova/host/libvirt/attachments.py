@@ -67,25 +67,41 @@ class Attachments:
         if volume.driver_volume_type:
             self.disconnect(volume)
 
-    def swap(self, work: Work) -> None:
-        """`data["volume_id"]` becomes `data["new_volume_id"]`, or the same in another place: `data["connection_info"]`."""
-        old = volume_of(work.server, work.data["volume_id"])
-        info: Mapping[str, Any] = work.data["connection_info"]
-        new = VolumeSpec(
-            id=work.data.get("new_volume_id", old.id),
-            driver_volume_type=info["driver_volume_type"],
-            connection=dict(info),
-            stored_as=work.data.get("new_stored_as", "" if "new_volume_id" in work.data else old.stored_as),
-        )
+    def holder(self, name: str) -> Guest | None:
+        """The guest, running or not, that has the volume; HostError when several have it."""
+        found = list(volumes.holders(self.conn(), name, self.cloud_id))
+        if len(found) > 1:
+            raise HostError(f"{name} is attached to {len(found)} servers: none of them could go over alone")
+        return found[0] if found else None
+
+    def swap(
+        self, guest: Guest, old: VolumeSpec, new: VolumeSpec, size: int, cancelled: Callable[[], bool]
+    ) -> None:
+        """The guest's disk `old` becomes `new`, of `size` bytes, another volume or the same in another place, while the
+        guest runs."""
         self.connect(new)
-        guest = self._guest(work.server.id)
         here = next((disk for each in (new, old) if (disk := guest.disk(each.name, volumes.LIVE)) is not None), None)
-        if here is None:
-            raise HostError(f"volume {old.id} is of no guest that runs: its bytes cannot be swapped")
-        dev = volumes.device_of(here)
-        disk = self._disk(new, dev, bus_of(dev, get_hardware(work.server).disk_bus))
-        volumes.swap_volume(guest, dev, disk, work.cancelled)
+        if here is not None and guest.active:
+            volumes.swap_volume(guest, volumes.device_of(here), self._disk_like(here, new), size, cancelled)
+        elif not self._has(guest, new, volumes.CONFIG):  # it ended when it had gone over, else
+            raise HostError(f"volume {old.id} is in use, but its server does not run: start it, or detach the volume")
         self.disconnect(old)
+
+    def swap_back(self, guest: Guest | None, old: VolumeSpec, new: VolumeSpec, cancelled: Callable[[], bool]) -> None:
+        """After a swap that failed, wherever it did: the guest has the disk `old`, and `new` is free."""
+        if guest is not None and guest.active and self._has(guest, new, volumes.LIVE):
+            self.swap(guest, new, old, 0, cancelled)
+        self.disconnect(new)
+
+    def _has(self, guest: Guest, volume: VolumeSpec, scope: int) -> bool:
+        disk = guest.disk(volume.name, scope)
+        return disk is not None and volumes.source_of(disk) == volumes.source_of(self._disk_like(disk, volume))
+
+    def _disk_like(self, disk: ET.Element, volume: VolumeSpec) -> ET.Element:
+        """The volume as a disk in that one's place."""
+        target = disk.find("target")
+        bus = (target.get("bus") if target is not None else None) or "virtio"
+        return self._disk(volume, volumes.device_of(disk), bus)
 
     def resize(self, name: str, size: int) -> None:
         for guest in volumes.guests_with(self.conn(), name, self.cloud_id):

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from kilonova.host.consoles import Consoles
 from kilonova.host.contract import VolumeWork, Watch, Work
 from kilonova.host.libvirt import consoles, diagnostics, disk, domain, facts, initiator, interfaces
-from kilonova.host.libvirt.attachments import Attachments, connected, with_connections
+from kilonova.host.libvirt.attachments import Attachments, connected, volume_of, with_connections
 from kilonova.host.libvirt.events import GuestWatch
 from kilonova.host.libvirt.guest import HostFacts, get_guest_config
 from kilonova.host.libvirt.hardware import get_hardware
@@ -29,7 +29,7 @@ from kilonova.host.storage import GIB, Backend
 from kilonova.host.vif import Links, get_vif_type
 from kilonova.host.volumes import Volumes
 from kilonova.model.errors import HostError, KilonovaError
-from kilonova.model.specs import HostInventory, HostNetwork, ImageSpec, ServerSpec
+from kilonova.model.specs import HostInventory, HostNetwork, ImageSpec, ServerSpec, VolumeSpec
 
 FAULT_BYTES = 4096  # of each log, in a server's fault
 
@@ -204,7 +204,9 @@ class LibvirtHost(Volumes, ServerDisks):
         return found
 
     def connect_volumes(self, work: Work) -> Any:
-        found = {each.id: self.connect_volume(each.name, each.backend) for each in work.server.volumes}
+        work.wait_for_moves()
+        resting = [each for each in work.server.volumes if not each.moving]
+        found = {each.id: self.connect_volume(each.name, each.backend) for each in resting}
         for volume in with_connections(work.server, found).volumes:
             self.attachments.connect(volume)
         return {"connections": found}
@@ -247,7 +249,47 @@ class LibvirtHost(Volumes, ServerDisks):
         get_vif_type(port.vif_type).unplug(self.links, port)
 
     def swap_volume(self, work: Work) -> Any:
-        self.attachments.swap(work)
+        old, new, guest = *self._swapped(work), self.guest(work.server.id)
+        if guest is None:
+            raise HostError(f"the domain of server {work.server.id} is gone")
+        self.attachments.swap(guest, old, new, work.data["new_size_gb"] * GIB, work.cancelled)
+        self._backend(old.backend).disconnect(old.name)
+        return {"connection": new.connection}
+
+    def swap_volume_back(self, work: Work) -> Any:
+        old, new = self._swapped(work)
+        self.attachments.swap_back(self.guest(work.server.id), old, new, work.cancelled)
+        self._backend(new.backend).disconnect(new.name)
+
+    def _swapped(self, work: Work) -> tuple[VolumeSpec, VolumeSpec]:
+        old, data = volume_of(work.server, work.data["volume_id"]), work.data
+        new = self._connected(data["new_volume_id"], data["new_stored_as"], data["new_backend"])
+        return self._connected(old.id, old.name, old.backend), new
+
+    def _connected(self, volume_id: str, name: str, backend: str) -> VolumeSpec:
+        """A volume as it is there, whatever a server's rows say by now."""
+        info = self.connect_volume(name, backend)
+        kind = info["driver_volume_type"]
+        return VolumeSpec(id=volume_id, driver_volume_type=kind, connection=info, backend=backend, stored_as=name)
+
+    def copy_volume(self, work: VolumeWork) -> Any:
+        volume, target = work.volume, work.results["select_target"]["backend"]
+        guest = self.attachments.holder(volume.name) if target != volume.backend else None
+        if guest is None:
+            return super().copy_volume(work)
+        self._backend(target).create(volume.name, volume.size_gb)
+        old, new = (self._connected(volume.id, volume.name, backend) for backend in (volume.backend, target))
+        self.attachments.swap(guest, old, new, volume.size_gb * GIB, work.cancelled)
+        return {"connection": new.connection}
+
+    def delete_copy(self, work: VolumeWork) -> Any:
+        volume = work.volume
+        target = work.results.get("select_target", {}).get("backend", volume.backend)
+        if target != volume.backend and volume.name in self.stored_volumes(target):
+            guest = self.attachments.holder(volume.name)
+            old, new = (self._connected(volume.id, volume.name, backend) for backend in (volume.backend, target))
+            self.attachments.swap_back(guest, old, new, work.cancelled)
+        super().delete_copy(work)
 
     def extend_volume(self, work: VolumeWork) -> Any:
         super().extend_volume(work)

@@ -5,6 +5,7 @@ Nova: `attach_volume`, `detach_volume`, `extend_volume` and `swap_volume` of nov
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 import xml.etree.ElementTree as ET
@@ -98,9 +99,7 @@ def detach_volume(guest: Guest, name: str, patience: float) -> None:
         _ask_to_detach(guest, disk)
         if guest.active and guest.disk(name, LIVE) is not None:
             if patience <= 0:
-                raise HostError(
-                    f"the guest has not let go of {name}: it may use it, or have no system that listens"
-                )
+                raise HostError(f"the guest has not let go of {name}: it may use it, or have no system that listens")
             raise Later(min(ASK_AGAIN, patience))
     if (disk := guest.disk(name, CONFIG)) is not None:
         with calling("libvirt detachDevice"), unless(libvirt.VIR_ERR_DEVICE_MISSING, libvirt.VIR_ERR_NO_DOMAIN):
@@ -120,20 +119,24 @@ def _ask_to_detach(guest: Guest, disk: ET.Element) -> None:
 def resize_volume(guest: Guest, name: str, size: int) -> None:
     """The guest sees `size` bytes; a larger disk stays as it is."""
     if guest.active and (disk := guest.disk(name, LIVE)) is not None:
+        if disk.find("source/slices") is not None:
+            return  # swapped for a larger one: the guest sees all of it when it is started anew
         with calling("libvirt blockResize"), unless(*GONE):
             if guest.domain.blockInfo(device_of(disk))[0] < size:
                 guest.domain.blockResize(device_of(disk), size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
 
-def swap_volume(guest: Guest, dev: str, new: ET.Element, cancelled: Callable[[], bool]) -> None:
+def swap_volume(guest: Guest, dev: str, new: ET.Element, size: int, cancelled: Callable[[], bool]) -> None:
     """A disk of a guest that runs gets another source, with the same bytes: QEMU mirrors them while the guest goes on.
 
-    `new`: the <disk> as it shall be; its source is there already, at least as large. The guest sees the old serial until
-    it is started anew.
+    `new`: the <disk> as it shall be; its source is there already, of `size` bytes, at least as large. The guest sees the
+    old serial, and the old size, until it is started anew: QEMU mirrors between disks of one size alone.
     """
     wanted = source_of(new)
     if source_of(_disk_at(guest, dev, LIVE)) != wanted:
-        _mirror(guest, dev, new, cancelled)
+        with calling("libvirt blockInfo"):
+            now = guest.domain.blockInfo(dev)[0]
+        _mirror(guest, dev, new, now if now < size else None, cancelled)
     if source_of(_disk_at(guest, dev, CONFIG)) != wanted:
         with calling("libvirt updateDevice"):
             guest.domain.updateDeviceFlags(ET.tostring(new, encoding="unicode"), CONFIG)
@@ -146,10 +149,13 @@ def _disk_at(guest: Guest, dev: str, scope: int) -> ET.Element:
     raise HostError(f"the guest has no disk {dev}")
 
 
-def _mirror(guest: Guest, dev: str, new: ET.Element, cancelled: Callable[[], bool]) -> None:
-    """blockCopy, until both are alike; then the guest's disk is the new one."""
+def _mirror(guest: Guest, dev: str, new: ET.Element, most: int | None, cancelled: Callable[[], bool]) -> None:
+    """blockCopy, until both are alike; then the guest's disk is the new one, or the first `most` bytes of it."""
     source = ET.Element("disk", {"type": new.get("type", ""), "device": "disk"})
-    source.extend([part for part in new if part.tag in ("driver", "source", "auth")])
+    source.extend([copy.deepcopy(part) for part in new if part.tag in ("driver", "source", "auth")])
+    if most is not None:
+        slices = ET.SubElement(source.find("source"), "slices")  # type: ignore[arg-type]
+        add(slices, "slice", type="storage", offset="0", size=str(most))
     with calling("libvirt blockJobInfo"):
         running = bool(guest.domain.blockJobInfo(dev, 0))
     if not running:
@@ -255,14 +261,24 @@ def guests_with(conn: libvirt.virConnect, name: str, cloud_id: str) -> Iterator[
             yield guest
 
 
+def holders(conn: libvirt.virConnect, name: str, cloud_id: str) -> Iterator[Guest]:
+    """The guests of this cloud that have the volume, running or not."""
+    with calling("libvirt listAllDomains"):
+        every = conn.listAllDomains()
+    for each in every:
+        guest = Guest(each)
+        if any(guest.disk(name, scope) is not None for scope in guest.scopes()) and guest.cloud == cloud_id:
+            yield guest
+
+
 def copier(conn: Callable[[], libvirt.virConnect], cloud_id: str) -> CopyLive:
     """What volume backends ask of the guests of this host."""
 
-    def copy(name: str, target: Path) -> bool:
+    def copy_now(name: str, target: Path) -> bool:
         guest = next(guests_with(conn(), name, cloud_id), None)
         return guest is not None and copy_live(guest, name, target, lambda: False)
 
-    return copy
+    return copy_now
 
 
 def free_device(guest: Guest, names: list[str]) -> str:

@@ -1,0 +1,198 @@
+"""Servers on volumes where the property tests do not go, and what a volume's attachments say at each turn."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from attach_stories import attach, with_a_free_volume
+from backed_stories import (
+    LIFE,
+    WRITTEN,
+    act,
+    active,
+    attachments,
+    offloaded,
+    rebuilt,
+    root_volume,
+    server,
+    written,
+)
+from handcloud import HandCloud
+from volume_stories import ask, content, rows, the
+
+from kilonova.model.errors import HostError
+from kilonova.placement.tables import ALLOCATIONS
+from kilonova.volume.tables import ATTACHMENTS
+
+COMPUTE = "/compute/v2.1/servers"
+
+
+def do(cloud: HandCloud, server_id: str, action: str, argument: Any = None) -> None:
+    act(action, argument)(cloud, server_id)
+    cloud.run()
+
+
+def refused(cloud: HandCloud, server_id: str, body: Any, version: str = "2.96") -> tuple[int, str]:
+    headers = {"OpenStack-API-Version": f"compute {version}"}
+    answer = cloud.http.post(f"{COMPUTE}/{server_id}/action", json=body, headers=headers)
+    return answer.status_code, answer.text
+
+
+def gone(cloud: HandCloud, server_id: str) -> None:
+    LIFE.clear(cloud, server_id)
+    assert cloud.left() == {}
+
+
+def test_a_server_on_volumes_is_put_away_and_comes_back(cloud: HandCloud) -> None:
+    server_id = written(cloud)
+    assert cloud.server(server_id)["image_id"] == ""
+    classes = cloud.database.read(lambda tx: list(tx.execute(sa.select(ALLOCATIONS.c.resource_class)).scalars()))
+    assert sorted(classes) == ["MEMORY_MB", "VCPU"]  # its root disk is none of the host's
+    do(cloud, server_id, "shelve")
+    offloaded(cloud, server_id)
+    assert set(cloud.server(server_id)["system_metadata"]) == {"shelved_at", "shelved_host"}
+    do(cloud, server_id, "unshelve")
+    active(cloud, server_id, WRITTEN)
+    assert cloud.server(server_id)["system_metadata"] == {}
+    gone(cloud, server_id)
+
+
+def test_a_volume_is_detached_from_a_server_that_was_put_away(cloud: HandCloud) -> None:
+    server_id = written(cloud)
+    do(cloud, server_id, "shelve")
+    (other,) = set(cloud.volumes_of(server_id)) - {root_volume(cloud, server_id)}
+    cloud.api("DELETE", f"{COMPUTE}/{server_id}/os-volume_attachments/{other}")
+    assert cloud.volumes()[other] == "detaching"
+    cloud.run()
+    assert cloud.volumes()[other] == "available" and attachments(cloud, server_id) == ["reserved"]
+    gone(cloud, server_id)
+
+
+def test_a_server_boots_from_the_image_of_another_that_is_gone(cloud: HandCloud) -> None:
+    """The volumes were to go with the first; there are snapshots of them, so they stay."""
+    first = written(cloud)
+    do(cloud, first, "createImage", {"name": "whole"})
+    image = next(each["id"] for each in cloud.images() if each["name"] == "whole")
+    cloud.delete(first)
+    cloud.run()
+    assert set(cloud.volumes().values()) == {"available"} and len(cloud.volumes()) == 2
+    second = server(cloud, imageRef=image, block_device_mapping_v2=[])
+    cloud.run()
+    active(cloud, second, WRITTEN)
+    shown = cloud.api("GET", f"{COMPUTE}/{second}/os-volume_attachments", version="2.79")["volumeAttachments"]
+    assert [(each["device"], each["delete_on_termination"]) for each in shown] == [("/dev/vda", True), ("/dev/vdb", True)]
+    assert cloud.server(second)["image_id"] == image
+    do(cloud, second, "createImage", {"name": "again"})  # names its own snapshots, not those of its image
+    named = [each["block_device_mapping"] for each in cloud.images() if each["name"] in ("whole", "again")]
+    assert named[0] != named[1]
+    gone(cloud, second)
+
+
+def test_a_delete_breaks_an_image_off_with_its_snapshots(cloud: HandCloud) -> None:
+    server_id = written(cloud)
+    cloud.faults = {("before", "wait_for_volume_snapshots"): lambda: cloud.delete(server_id)}
+    do(cloud, server_id, "createImage", {"name": "i"})
+    assert rows(cloud, "snapshot") == [] and rows(cloud, "volume") == []
+    assert [image["id"] for image in cloud.images()] == [cloud.image]
+    assert cloud.left() == {}
+
+
+def test_what_a_rebuild_does_to_the_root_volume(cloud: HandCloud) -> None:
+    server_id = written(cloud)
+    wish = {"name": "j", "disk_format": "raw", "container_format": "bare"}
+    other = cloud.api("POST", "/image/v2/images", wish)["id"]
+    octets = {"Content-Type": "application/octet-stream"}
+    cloud.http.put(f"/image/v2/images/{other}/file", content=b"j" * 512, headers=octets).raise_for_status()
+    status, text = refused(cloud, server_id, {"rebuild": {"imageRef": other}}, "2.92")
+    assert status == 400 and "Unable to rebuild with a different image for a volume-backed server" in text
+    cloud.api("POST", f"{COMPUTE}/{server_id}/action", {"rebuild": {"imageRef": cloud.image}}, version="2.92")
+    cloud.run()
+    active(cloud, server_id, WRITTEN)  # the same image: the volume is kept
+    do(cloud, server_id, "rebuild", {"imageRef": other})
+    active(cloud, server_id, f"image {other}")
+    assert the(cloud, "volume", root_volume(cloud, server_id))["image_metadata"]["image_id"] == other
+    gone(cloud, server_id)
+
+
+def test_a_rebuild_that_could_not_write_the_volume_leaves_a_server_that_starts(
+    cloud: HandCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server_id = written(cloud)
+
+    def broken(work: Any) -> Any:
+        raise HostError("the disk is full")
+
+    monkeypatch.setattr(cloud.host, "reimage_volume", broken)
+    do(cloud, server_id, "rebuild", {"imageRef": cloud.image, "name": "anew"})
+    assert cloud.server(server_id)["vm_state"] == "error"
+    assert cloud.volumes()[root_volume(cloud, server_id)] == "error"
+    monkeypatch.undo()
+    do(cloud, server_id, "reboot", {"type": "HARD"})
+    active(cloud, server_id, WRITTEN)
+    do(cloud, server_id, "rebuild", {"imageRef": cloud.image, "name": "anew"})
+    rebuilt(cloud, server_id)
+    gone(cloud, server_id)
+
+
+def test_what_is_refused_of_a_server_on_volumes(cloud: HandCloud) -> None:
+    server_id = written(cloud)
+    backup = {"createBackup": {"name": "b", "backup_type": "daily", "rotation": 1}}
+    assert refused(cloud, server_id, backup)[0] == 400
+    small = {"volumes": 10, "snapshots": 1}
+    ask(cloud, "PUT", f"/os-quota-sets/{'p' * 32}", {"quota_set": small})
+    status, text = refused(cloud, server_id, {"createImage": {"name": "i"}})
+    assert status == 413 or status == 403, text
+    assert rows(cloud, "snapshot") == [] and len(cloud.images()) == 1
+    ask(cloud, "DELETE", f"/os-quota-sets/{'p' * 32}")
+    gone(cloud, server_id)
+
+
+def test_a_hard_reboot_waits_for_a_disk_that_comes_or_goes(cloud: HandCloud) -> None:
+    """It would leave the volume between two states."""
+    server_id, seen = with_a_free_volume(cloud), []
+    wish = {"reboot": {"type": "HARD"}}
+    cloud.faults = {("before", "attach_volume"): lambda: seen.append(refused(cloud, server_id, wish)[0])}
+    attach(cloud, server_id)
+    cloud.run()
+    assert seen == [409]
+    assert set(cloud.volumes_of(server_id).values()) == {"in-use"}
+    gone(cloud, server_id)
+
+
+def test_a_volume_in_use_moves_to_another_backend(cloud: HandCloud) -> None:
+    server_id = written(cloud)
+    root = root_volume(cloud, server_id)
+    answer = ask(cloud, "POST", f"/volumes/{root}/action", {
+        "os-retype": {"new_type": "elsewhere", "migration_policy": "on-demand"}
+    })  # fmt: skip
+    assert answer.status_code == 202, answer.text
+    cloud.run()
+    assert content(cloud, root) == ("other", 1, WRITTEN)
+    active(cloud, server_id, WRITTEN)
+    query = sa.select(ATTACHMENTS.c.connection_info).where(ATTACHMENTS.c.volume_id == root)
+    info = cloud.database.read(lambda tx: tx.scalar(query))
+    assert info["device_path"].endswith("@other") and info["volume_id"] == root
+    host = {"host": f"{cloud.host.name}@file#file"}
+    assert ask(cloud, "POST", f"/volumes/{root}/action", {"os-migrate_volume": host}).status_code == 202
+    path = f"{COMPUTE}/{server_id}/os-volume_attachments/{root}"
+    assert cloud.http.delete(path).status_code in (400, 403)  # a root disk, and under way
+    cloud.run()
+    assert content(cloud, root) == ("file", 1, WRITTEN)
+    active(cloud, server_id, WRITTEN)
+    gone(cloud, server_id)
+
+
+def test_a_guest_does_not_start_while_its_volume_moves(cloud: HandCloud) -> None:
+    server_id = written(cloud)
+    do(cloud, server_id, "os-stop")
+    root, steps = root_volume(cloud, server_id), []
+    cloud.faults = {("before", "switch"): lambda: steps.extend(cloud.events())}
+    act("os-start")(cloud, server_id)
+    assert ask(cloud, "POST", f"/volumes/{root}/action", {
+        "os-retype": {"new_type": "elsewhere", "migration_policy": "on-demand"}
+    }).status_code == 202  # fmt: skip
+    cloud.run()
+    active(cloud, server_id, WRITTEN)
+    assert ("connect_volumes", "Success") not in steps[steps.index(("set_stopped", "Success")) :]
+    assert content(cloud, root)[0] == "other"
+    gone(cloud, server_id)
