@@ -122,6 +122,6 @@ def test_an_image_that_its_user_deletes_on_the_way_leaves_the_server_as_it_was(c
 
 def test_an_image_whose_data_is_lost_is_told_to_hosts_in_a_sentence(cloud: HandCloud) -> None:
     target = cloud.folder / "fetched"
-    with pytest.raises(HostError, match=r"The data of image nowhere cannot be read: No such file or directory\.$"):
+    with pytest.raises(HostError, match=r"The data of image nowhere cannot be read\.$"):
         cloud.control_side.fetch_image("nowhere", target)
     assert not target.exists()

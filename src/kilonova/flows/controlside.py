@@ -3,7 +3,6 @@
 An agent on another host will find the same methods behind HTTPS.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from kilonova.flows.asks import Asks
 from kilonova.flows.power_server import resume_on_boot
 from kilonova.flows.sync_power import sync_power_states
 from kilonova.host.contract import Answer, Ask
+from kilonova.host.storage.file import copy_at_rest
 from kilonova.image import delivery
 from kilonova.image.store import FileStore
 from kilonova.model.errors import HostError, NotFound
@@ -75,9 +75,9 @@ class LocalControlSide:
 
     def fetch_image(self, image_id: str, target: Path) -> None:
         try:
-            shutil.copyfile(self.images.path(image_id), target)
-        except OSError as error:
-            raise HostError(f"The data of image {image_id} cannot be read: {error.strerror}.") from error
+            copy_at_rest(self.images.path(image_id), target)
+        except HostError as error:
+            raise HostError(f"The data of image {image_id} cannot be read.") from error
 
     def store_image(self, image_id: str, source: Path, disk_format: str) -> None:
         delivery.accept(self.database, self.images, image_id, source, disk_format)

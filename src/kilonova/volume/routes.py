@@ -18,6 +18,7 @@ from kilonova.volume import schemas as s
 from kilonova.volume import snapshot_handlers as snapshots
 from kilonova.volume import type_handlers as types
 from kilonova.volume import volume_handlers as volumes
+from kilonova.volume.metadata_handlers import OF_SNAPSHOT, OF_VOLUME
 from kilonova.web import faults, microversion
 from kilonova.web.call import Call, Handler, Reply, Route
 from kilonova.web.policy import Rule, admin, project_member, project_reader
@@ -55,18 +56,14 @@ OPERATIONS: dict[str, Route] = {
     "PUT /volumes/{id}": Route(volumes.update, "volume:update", schema=s.update_volume),
     "DELETE /volumes/{id}": Route(volumes.delete, "volume:delete", 202),
     "POST /volumes/{id}/action": Route(volume_actions.action, "volume:action", 202, tx="none"),
-    "GET /volumes/{volume_id}/metadata": Route(volumes.metadata, "volume:get_volume_metadata"),
-    "POST /volumes/{volume_id}/metadata": Route(
-        volumes.add_metadata, "volume:update_volume_metadata", schema=s.METADATA_BODY
-    ),
+    "GET /volumes/{volume_id}/metadata": Route(OF_VOLUME.all, "volume:get_volume_metadata"),
+    "POST /volumes/{volume_id}/metadata": Route(OF_VOLUME.add, "volume:update_volume_metadata", schema=s.METADATA_BODY),
     "PUT /volumes/{volume_id}/metadata": Route(
-        volumes.set_metadata, "volume:update_volume_metadata", schema=s.METADATA_BODY
+        OF_VOLUME.replace, "volume:update_volume_metadata", schema=s.METADATA_BODY
     ),
-    "GET /volumes/{volume_id}/metadata/{id}": Route(volumes.metadata_item, "volume:get_volume_metadata"),
-    "PUT /volumes/{volume_id}/metadata/{id}": Route(
-        volumes.set_metadata_item, "volume:update_volume_metadata", schema=s.META_BODY
-    ),
-    "DELETE /volumes/{volume_id}/metadata/{id}": Route(volumes.delete_metadata_item, "volume:delete_volume_metadata"),
+    "GET /volumes/{volume_id}/metadata/{id}": Route(OF_VOLUME.show, "volume:get_volume_metadata"),
+    "PUT /volumes/{volume_id}/metadata/{id}": Route(OF_VOLUME.set, "volume:update_volume_metadata", schema=s.META_BODY),
+    "DELETE /volumes/{volume_id}/metadata/{id}": Route(OF_VOLUME.delete, "volume:delete_volume_metadata"),
     "GET /volumes/{volume_id}/encryption": Route(volumes.encryption, "volume:get"),
     "GET /volumes/{volume_id}/encryption/{id}": Route(volumes.encryption_item, "volume:get"),
     # snapshots
@@ -77,20 +74,18 @@ OPERATIONS: dict[str, Route] = {
     "PUT /snapshots/{id}": Route(snapshots.update, "volume:update_snapshot", schema=s.UPDATE_SNAPSHOT),
     "DELETE /snapshots/{id}": Route(snapshots.delete, "volume:delete_snapshot", 202),
     "POST /snapshots/{id}/action": Route(snapshots.action, "volume:update_snapshot", 202),
-    "GET /snapshots/{snapshot_id}/metadata": Route(snapshots.metadata, "volume:get_snapshot_metadata"),
+    "GET /snapshots/{snapshot_id}/metadata": Route(OF_SNAPSHOT.all, "volume:get_snapshot_metadata"),
     "POST /snapshots/{snapshot_id}/metadata": Route(
-        snapshots.add_metadata, "volume:update_snapshot_metadata", schema=s.METADATA_BODY
+        OF_SNAPSHOT.add, "volume:update_snapshot_metadata", schema=s.METADATA_BODY
     ),
     "PUT /snapshots/{snapshot_id}/metadata": Route(
-        snapshots.set_metadata, "volume:update_snapshot_metadata", schema=s.METADATA_BODY
+        OF_SNAPSHOT.replace, "volume:update_snapshot_metadata", schema=s.METADATA_BODY
     ),
-    "GET /snapshots/{snapshot_id}/metadata/{id}": Route(snapshots.metadata_item, "volume:get_snapshot_metadata"),
+    "GET /snapshots/{snapshot_id}/metadata/{id}": Route(OF_SNAPSHOT.show, "volume:get_snapshot_metadata"),
     "PUT /snapshots/{snapshot_id}/metadata/{id}": Route(
-        snapshots.set_metadata_item, "volume:update_snapshot_metadata", schema=s.META_BODY
+        OF_SNAPSHOT.set, "volume:update_snapshot_metadata", schema=s.META_BODY
     ),
-    "DELETE /snapshots/{snapshot_id}/metadata/{id}": Route(
-        snapshots.delete_metadata_item, "volume:delete_snapshot_metadata"
-    ),
+    "DELETE /snapshots/{snapshot_id}/metadata/{id}": Route(OF_SNAPSHOT.delete, "volume:delete_snapshot_metadata"),
     # types
     "GET /types": Route(types.index, "volume_type:get_all"),
     "POST /types": Route(types.create, "volume_type:create", schema=s.CREATE_TYPE),

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.model.errors import BadRequest, Forbidden, NotFound
+from kilonova.model.errors import BadRequest, Forbidden
 from kilonova.volume import snapshots, states, views
 from kilonova.volume.listing import Listed, page
 from kilonova.volume.requests import bad_input, boolean, missing, text
@@ -136,55 +136,3 @@ ACTIONS = {
     "os-update_snapshot_status": (_update_status, False),
     "os-unmanage": (_unmanage, True),
 }
-
-
-# Metadata
-
-
-def _of(call: Call) -> sa.RowMapping:
-    return snapshots.get(call.tx, call.context, call.params["snapshot_id"])
-
-
-def metadata(call: Call) -> dict[str, Any]:
-    return {"metadata": _of(call)["metadata"]}
-
-
-def metadata_item(call: Call) -> dict[str, Any]:
-    found, key = _of(call)["metadata"], call.params["id"]
-    if key not in found:
-        raise _no_metadata(call)
-    return {"meta": {key: found[key]}}
-
-
-def _no_metadata(call: Call) -> NotFound:
-    return NotFound(f"Snapshot {call.params['snapshot_id']} has no metadata with key {call.params['id']}.")
-
-
-def _set_metadata(call: Call, new: dict[str, str], *, replace: bool) -> dict[str, str]:
-    row = _of(call)
-    merged = dict(new) if replace else {**row["metadata"], **new}
-    states.update(call.tx, "snapshot", row["id"], metadata=merged)
-    return merged
-
-
-def add_metadata(call: Call) -> dict[str, Any]:
-    return {"metadata": _set_metadata(call, call.body["metadata"], replace=False)}
-
-
-def set_metadata(call: Call) -> dict[str, Any]:
-    return {"metadata": _set_metadata(call, call.body["metadata"], replace=True)}
-
-
-def set_metadata_item(call: Call) -> dict[str, Any]:
-    meta, key = call.body["meta"], call.params["id"]
-    if key not in meta:
-        raise BadRequest("Request body and URI mismatch.")
-    _set_metadata(call, meta, replace=False)
-    return {"meta": meta}
-
-
-def delete_metadata_item(call: Call) -> None:
-    found = _of(call)["metadata"]
-    if call.params["id"] not in found:
-        raise _no_metadata(call)
-    _set_metadata(call, {key: value for key, value in found.items() if key != call.params["id"]}, replace=True)

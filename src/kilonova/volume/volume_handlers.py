@@ -1,11 +1,11 @@
-"""Volumes and their metadata over HTTP."""
+"""Volumes over HTTP."""
 
 from typing import Any
 
 from kilonova.model.errors import BadRequest, Forbidden, NotFound
-from kilonova.volume import states, views, volumes
+from kilonova.volume import views, volumes
 from kilonova.volume.listing import Listed, page
-from kilonova.volume.requests import boolean, flag, invalid, text
+from kilonova.volume.requests import boolean, flag, text
 from kilonova.volume.tables import VOLUMES
 from kilonova.web.call import Call
 
@@ -107,56 +107,6 @@ def delete(call: Call) -> None:
         raise Forbidden("Policy doesn't allow volume:force_delete to be performed.")
     flows = call.services.storage
     volumes.delete(call.tx, call.context, call.params["id"], flows, cascade=cascade, force=force)
-
-
-# Metadata
-
-
-def metadata(call: Call) -> dict[str, Any]:
-    return {"metadata": volumes.get(call.tx, call.context, call.params["volume_id"])["metadata"]}
-
-
-def metadata_item(call: Call) -> dict[str, Any]:
-    found, key = volumes.get(call.tx, call.context, call.params["volume_id"])["metadata"], call.params["id"]
-    if key not in found:
-        raise _no_metadata(call)
-    return {"meta": {key: found[key]}}
-
-
-def _no_metadata(call: Call) -> NotFound:
-    return NotFound(f"Volume {call.params['volume_id']} has no metadata with key {call.params['id']}.")
-
-
-def _set_metadata(call: Call, new: dict[str, str], *, replace: bool) -> dict[str, str]:
-    volume = volumes.get(call.tx, call.context, call.params["volume_id"])
-    if volume["status"] in ("maintenance", "uploading"):
-        raise invalid("volume", f"Updating volume metadata is not allowed for volumes in {volume['status']} status.")
-    merged = dict(new) if replace else {**volume["metadata"], **new}
-    states.update(call.tx, "volume", volume["id"], metadata=merged)
-    return merged
-
-
-def add_metadata(call: Call) -> dict[str, Any]:
-    return {"metadata": _set_metadata(call, call.body["metadata"], replace=False)}
-
-
-def set_metadata(call: Call) -> dict[str, Any]:
-    return {"metadata": _set_metadata(call, call.body["metadata"], replace=True)}
-
-
-def set_metadata_item(call: Call) -> dict[str, Any]:
-    meta, key = call.body["meta"], call.params["id"]
-    if key not in meta:
-        raise BadRequest("Request body and URI mismatch.")
-    _set_metadata(call, meta, replace=False)
-    return {"meta": meta}
-
-
-def delete_metadata_item(call: Call) -> None:
-    found = volumes.get(call.tx, call.context, call.params["volume_id"])["metadata"]
-    if call.params["id"] not in found:
-        raise _no_metadata(call)
-    _set_metadata(call, {key: value for key, value in found.items() if key != call.params["id"]}, replace=True)
 
 
 def encryption(call: Call) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class FileBackend:
 
     def create_from_snapshot(self, name: str, size_gb: int, snapshot: str) -> None:
         source = self._existing(self._snapshot(snapshot))
-        self._copy(name, size_gb, lambda new: _copy_at_rest(source, new))
+        self._copy(name, size_gb, lambda new: copy_at_rest(source, new))
 
     def clone(self, name: str, size_gb: int, source: str) -> None:
         self._copy(name, size_gb, lambda new: self._copy_moment(source, new))
@@ -68,7 +68,7 @@ class FileBackend:
     def revert(self, volume: str, snapshot: str) -> None:
         target, source = self._existing(self._volume(volume)), self._existing(self._snapshot(snapshot))
         with _appearing(target) as new:
-            _copy_at_rest(source, new)
+            copy_at_rest(source, new)
             _grow(new, target.stat().st_size)
 
     @contextmanager
@@ -108,7 +108,7 @@ class FileBackend:
         """A volume's bytes as of one moment: at once by shared blocks, or by the QEMU that writes to it, or at rest."""
         source = self._existing(self._volume(volume))
         if not _share_blocks(source, new) and not self.config.copy_live(volume, new):
-            _copy_at_rest(source, new)
+            copy_at_rest(source, new)
 
     def _folder(self, kind: str) -> Path:
         folder = self.config.folder / kind
@@ -142,7 +142,8 @@ def _share_blocks(source: Path, new: Path) -> bool:
     return True
 
 
-def _copy_at_rest(source: Path, new: Path) -> None:
+def copy_at_rest(source: Path, new: Path) -> None:
+    """Of a file that nobody writes; sharing its blocks where the file system can. HostError when it cannot be copied."""
     run(["cp", "--reflink=auto", "--sparse=auto", "--", str(source), str(new)], timeout=COPY_SECONDS)
 
 
