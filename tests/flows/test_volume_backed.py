@@ -18,7 +18,7 @@ from backed_stories import (
     written,
 )
 from handcloud import HandCloud
-from volume_stories import ask, content, rows, the
+from volume_stories import ask, content, made, rows, the
 
 from kilonova.model.errors import HostError
 from kilonova.placement.tables import ALLOCATIONS
@@ -196,3 +196,71 @@ def test_a_guest_does_not_start_while_its_volume_moves(cloud: HandCloud) -> None
     assert ("connect_volumes", "Success") not in steps[steps.index(("set_stopped", "Success")) :]
     assert content(cloud, root)[0] == "other"
     gone(cloud, server_id)
+
+
+def test_what_is_refused_of_a_swap(cloud: HandCloud) -> None:
+    server_id = written(cloud)
+    root = root_volume(cloud, server_id)
+    (second,) = set(cloud.volumes_of(server_id)) - {root}
+    small, large = (made(cloud, "volume", {"size": size, "volume_type": "here"}) for size in (1, 2))
+    cloud.run()
+    does(cloud, second, "os-extend", {"new_size": 2})
+
+    def swap(old: str, new: str, token: str = "admin") -> int:
+        path, headers = f"{COMPUTE}/{server_id}/os-volume_attachments/{old}", {"X-Auth-Token": token}
+        status: int = cloud.http.put(path, json={"volumeAttachment": {"volumeId": new}}, headers=headers).status_code
+        return status
+
+    assert swap(second, large, "demo") == 403
+    assert swap(second, small) == 400  # smaller
+    assert swap(second, root) == 400  # attached already
+    assert swap(second, second) == 400
+    assert swap(second, "c" * 8 + "-0000-4000-8000-" + "0" * 12) == 404
+    assert swap(large, small) == 404  # not the server's
+    do(cloud, server_id, "os-stop")
+    assert swap(second, large) == 409
+    do(cloud, server_id, "os-start")
+    cloud.faults = {("before", "swap_volume"): lambda: busy.append(swap(second, large))}
+    busy: list[int] = []
+    assert swap(second, large) == 202
+    cloud.run()
+    assert busy == [400]  # it is being detached already
+    assert set(cloud.volumes_of(server_id)) == {root, large}
+    assert (cloud.volumes()[second], cloud.volumes()[small]) == ("available", "available")
+    gone(cloud, server_id)
+
+
+def test_a_delete_during_a_swap_frees_both_volumes(cloud: HandCloud) -> None:
+    server_id = written(cloud)
+    (second,) = set(cloud.volumes_of(server_id)) - {root_volume(cloud, server_id)}
+    new = made(cloud, "volume", {"size": 1, "volume_type": "elsewhere"})
+    cloud.run()
+    cloud.faults = {("before", "set_swapped"): lambda: cloud.delete(server_id)}
+    path = f"{COMPUTE}/{server_id}/os-volume_attachments/{second}"
+    cloud.api("PUT", path, {"volumeAttachment": {"volumeId": new}}, token="admin")
+    cloud.run()
+    assert cloud.server(server_id)["vm_state"] == "deleted"
+    assert set(cloud.volumes().values()) == {"available"} and new in cloud.volumes()
+    assert cloud.host.leftovers()["connections"] == []
+    gone(cloud, server_id)
+
+
+def test_whoever_swaps_volumes_by_hand_tells_cinder(cloud: HandCloud) -> None:
+    """os-migrate_volume_completion moves what is attached by no server; what a server has is the server's."""
+    old, new = (made(cloud, "volume", {"size": 1, "volume_type": "here"}) for _ in range(2))
+    cloud.run()
+    does(cloud, old, "os-attach", {"host_name": "h", "mountpoint": "/dev/x"})
+    answer = ask(cloud, "POST", f"/volumes/{old}/action", {"os-migrate_volume_completion": {"new_volume": new}})
+    assert (answer.status_code, answer.json()) == (200, {"save_volume_id": new})
+    assert (cloud.volumes()[old], cloud.volumes()[new]) == ("available", "in-use")
+    does(cloud, new, "os-detach", None)
+    server_id = written(cloud)
+    wish = {"os-migrate_volume_completion": {"new_volume": new}}
+    assert ask(cloud, "POST", f"/volumes/{root_volume(cloud, server_id)}/action", wish).status_code == 409
+    gone(cloud, server_id)
+
+
+def does(cloud: HandCloud, volume_id: str, action: str, argument: Any) -> None:
+    answer = ask(cloud, "POST", f"/volumes/{volume_id}/action", {action: argument})
+    assert answer.status_code == 202, answer.text
+    cloud.run()
