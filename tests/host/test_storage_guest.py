@@ -14,7 +14,7 @@ from kilonova.host.libvirt.volumes import CONFIG, LIVE, name_of
 from kilonova.host.storage import GIB
 from kilonova.model.errors import HostError, Later
 from kilonova.model.ids import new_id
-from kilonova.model.specs import StoredVolume
+from kilonova.model.specs import StoredBackup, StoredVolume
 
 pytestmark = [
     pytest.mark.guest,
@@ -101,6 +101,30 @@ def test_a_volumes_life_with_a_guest(lab: VolumeLab, shell: Shell, volume_id: st
         lab.detach(server, kind, each)
     for secret in lab.conn.listAllSecrets():
         secret.undefine()
+
+
+@pytest.mark.parametrize("kind", ["file", "iscsi"])
+def test_a_volume_is_backed_up_under_its_guest_and_comes_back(
+    lab: VolumeLab, shell: Shell, volume_id: str, kind: str
+) -> None:
+    name, backup_id, other_id = f"volume-{volume_id}", new_id(), new_id()
+    lab.backends[kind].create(name, 1)
+    lab.attach(shell.server, kind, volume_id)
+    dev = shell.wait_for_device(volume_id)
+    shell.run(f"mkfs.ext4 -q {dev} && mount {dev} /mnt && echo a word > /mnt/word && sync")
+    stored = StoredVolume(id=volume_id, name=name, size_gb=1, backend=kind)
+    lab.host.extend_volume(VolumeWork(stored, data={"size_gb": 2}))
+    lab.backends[kind].create_snapshot("snapshot-1", name)
+    lab.host.backup_volume(VolumeWork(msgspec.structs.replace(stored, size_gb=2), backup=StoredBackup(id=backup_id)))
+    shell.run("echo later > /mnt/later; sync; umount /mnt")
+    lab.detach(shell.server, kind, volume_id)
+    other = StoredVolume(id=other_id, name=f"volume-{other_id}", size_gb=2, backend=kind, from_backup=backup_id)
+    lab.host.create_volume(VolumeWork(other))
+    lab.attach(shell.server, kind, other_id)
+    dev = shell.wait_for_device(other_id)
+    assert shell.run(f"mount {dev} /mnt; cat /mnt/word; ls /mnt/later 2>/dev/null || true") == "a word"
+    shell.run("umount /mnt")
+    lab.detach(shell.server, kind, other_id)
 
 
 def test_a_guest_that_does_not_listen_keeps_its_disk(lab: VolumeLab, shell: Shell, volume_id: str) -> None:
