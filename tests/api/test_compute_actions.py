@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from compute_client import ADMIN, LATEST, OTHER, READER, Nova, messages
 
-from kilonova.compute import rescue, states
+from kilonova.compute import block_devices, rescue, states
+from kilonova.compute.devices import Device
 from kilonova.compute.spec import server_spec
 from kilonova.compute.tables import HOSTS
 from kilonova.compute.verbs import ALLOW_REBOOT, HARD_REBOOT, VERBS
@@ -167,7 +168,8 @@ def test_a_rescue_image_must_be_there_and_fit(nova: Nova) -> None:
 
 def test_a_server_on_a_volume_is_rescued_by_a_stable_rescue_only(nova: Nova) -> None:
     id = nova.active()
-    put(nova, id, image_id="")
+    root = Device("volume", "volume", boot_index=0)
+    nova.database.write(lambda tx: block_devices.add(tx, id, root) and None)
     stable = nova.add_image(properties={"hw_rescue_device": "cdrom", "hw_rescue_bus": "ide"})
     refused = nova.post(f"/servers/{id}/action", {"rescue": None})
     assert messages(refused) == f"Instance {id} cannot be rescued: Cannot rescue a volume-backed instance"

@@ -76,7 +76,6 @@ def test_a_rebuild_shows_the_server_as_it_will_be(nova: Nova, version: str) -> N
         (None, {"preserve_ephemeral": True, "description": "d", "accessIPv4": "10.0.0.9"}, "2.96", 202, ""),
         ({"vm_state": "paused"}, {}, "2.96", 409, "vm_state paused"),
         ({"vm_state": "error"}, {}, "2.96", 202, ""),
-        ({"image_id": ""}, {}, "2.96", 400, "volume-backed"),
         ({"locked_by": "admin"}, {}, "2.96", 409, "is locked"),
     ],
 )  # fmt: skip

@@ -91,7 +91,6 @@ def test_an_image_that_another_project_makes_is_shared_with_the_servers(nova: No
     ("prepare", "argument", "more", "status", "word"),
     [
         (lambda nova, id: put(nova, id, vm_state="resized"), {"name": "i"}, {}, 409, "vm_state resized"),
-        (lambda nova, id: put(nova, id, image_id=""), {"name": "i"}, {}, 400, "in a volume"),
         (lambda nova, id: None, {"name": "i"}, {"token": OTHER}, 404, "could not be found"),
         (lambda nova, id: None, {"name": "i"}, {"token": READER}, 403, "create_image"),
         (lambda nova, id: None, {}, {}, 400, "name"),
