@@ -186,12 +186,11 @@ def test_a_guest_does_not_start_while_its_volume_moves(cloud: HandCloud) -> None
     server_id = written(cloud)
     do(cloud, server_id, "os-stop")
     root, steps = root_volume(cloud, server_id), []
-    cloud.faults = {("before", "switch"): lambda: steps.extend(cloud.events())}
-    act("os-start")(cloud, server_id)
-    assert ask(cloud, "POST", f"/volumes/{root}/action", {
-        "os-retype": {"new_type": "elsewhere", "migration_policy": "on-demand"}
-    }).status_code == 202  # fmt: skip
-    cloud.run()
+    cloud.faults = {
+        ("before", "copy_volume"): lambda: act("os-start")(cloud, server_id) and None,
+        ("before", "switch"): lambda: steps.extend(cloud.events()),
+    }
+    does(cloud, root, "os-retype", {"new_type": "elsewhere", "migration_policy": "on-demand"})
     active(cloud, server_id, WRITTEN)
     assert ("connect_volumes", "Success") not in steps[steps.index(("set_stopped", "Success")) :]
     assert content(cloud, root)[0] == "other"
