@@ -151,19 +151,13 @@ class Volumes:
         self.walk.demo.compute.delete_volume_attachment(self.server, id)
         self.comes("volumes", id, "available")
 
-    def of_server(self) -> list[str]:
-        return [each.volume_id for each in self.walk.demo.compute.volume_attachments(self.server)]
-
-    def statuses(self) -> set[str]:
-        return {self.http.get(f"/volumes/{id}").json()["volume"]["status"] for id in self.of_server()}
-
     def guest(self, id: str, command: str, serial: str = "") -> str:
         """With the volume mounted at /mnt; `$dev` is its disk, found by its serial."""
         whole = f"{found(serial or id)}; sudo mount -t ext4 /dev/$dev /mnt; {{ {command}; }}; sync; sudo umount /mnt"
         return ssh(self.cloud, self.server, whole)
 
 
-@pytest.mark.timeout(900)  # four boots
+@pytest.mark.timeout(900)
 def test_a_guest_on_volumes_finds_what_it_wrote(cloud: RunningCloud, walk: Walk) -> None:
     root = {
         "boot_index": 0, "source_type": "image", "uuid": walk.image, "destination_type": "volume", "volume_size": 1,
@@ -191,26 +185,8 @@ def test_a_guest_on_volumes_finds_what_it_wrote(cloud: RunningCloud, walk: Walk)
 
     goes_over(cloud, walk, volumes, first)
 
-    walk.does(server, {"createImage": {"name": "settled"}}, "ACTIVE")
-    image = walk.demo.image.find_image("settled")
-    assert (image.status, image.size) == ("active", 0)
-    twin = walk.server("settler2", image.id)  # boots beside the rest
-    walk.does(server, {"shelve": None}, "SHELVED_OFFLOADED")
-    assert volumes.statuses() == {"reserved"}
-    assert ssh(cloud, twin, "cat kept") == "root\n"
-    walk.demo.compute.delete_server(twin.id)
-    walk.does(server, {"unshelve": None}, "ACTIVE")
-    assert volumes.statuses() == {"in-use"}
-    (data,) = volumes.of_server()[1:]
-    assert ssh(cloud, server, "cat kept") == "root\n"
-    assert volumes.guest(data, "cat /mnt/one /mnt/two") == "one\ntwo\n"
-
-    walk.does(server, {"rebuild": {"imageRef": walk.image}}, "ACTIVE")
-    assert ssh(cloud, server, "ls kept 2>/dev/null; hostname") == "settler\n"
-    assert volumes.guest(data, "cat /mnt/one /mnt/two") == "one\ntwo\n"
     walk.demo.compute.delete_server(server.id)
     walk.demo.compute.wait_for_delete(server, interval=0.2, wait=60)
-    assert volumes.comes("volumes", data, "available")
 
 
 def goes_over(cloud: RunningCloud, walk: Walk, volumes: Volumes, first: str) -> None:
