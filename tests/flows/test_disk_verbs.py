@@ -125,3 +125,20 @@ def test_an_image_whose_data_is_lost_is_told_to_hosts_in_a_sentence(cloud: HandC
     with pytest.raises(HostError, match=r"The data of image nowhere cannot be read\.$"):
         cloud.control_side.fetch_image("nowhere", target)
     assert not target.exists()
+
+
+def test_an_administrator_lends_a_volume_to_a_server_of_others(cloud: HandCloud) -> None:
+    """What the request was allowed, the flow's steps are: the volume is another project's than its server."""
+    server_id = written_server(cloud)
+    made = cloud.api("POST", "/volume/v3/volumes", {"volume": {"size": 1, "volume_type": "here"}}, token="admin")
+    own = made["volume"]["id"]
+    cloud.run()
+    path = f"/compute/v2.1/servers/{server_id}/os-volume_attachments"
+    cloud.api("POST", path, {"volumeAttachment": {"volumeId": own}}, token="admin")
+    cloud.run()
+    assert cloud.volumes_of(server_id)[own] == "in-use"
+    cloud.api("DELETE", f"{path}/{own}", token="admin")
+    cloud.run()
+    assert cloud.volumes()[own] == "available" and own not in cloud.volumes_of(server_id)
+    cloud.api("DELETE", f"/volume/v3/volumes/{own}", token="admin")
+    gone(cloud, server_id)

