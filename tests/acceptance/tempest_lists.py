@@ -62,6 +62,14 @@ def offered(conf: str, state: Path) -> str:
     return re.sub(r"(?m)^api_extensions = all$", f"api_extensions = {','.join(aliases)}", conf)
 
 
+def with_multiattach(conf: str, state: Path) -> str:
+    """The configuration, with a volume type for volumes of several servers: tempest looks for one that is there."""
+    env = {**os.environ, "OS_CLIENT_CONFIG_FILE": str(state / "clouds.yaml"), "OS_CLOUD": "kilonova-admin"}
+    command = ["volume", "type", "create", "--property", "multiattach=<is> True", "multiattach"]
+    subprocess.run([KILONOVA.parent / "openstack", *command], env=env, check=True, capture_output=True)
+    return re.sub(r"(?m)^\[volume\]$", "[volume]\nvolume_type_multiattach = multiattach", conf)
+
+
 def installed(prefix: str, conf: Path, workspace: Path, env: dict[str, str]) -> str:
     """The ids of the installed tests that begin with `prefix`, one a line."""
     begin = ["tempest", "init", "--workspace-path", workspace.parent / "workspaces.yaml", workspace]
@@ -79,6 +87,7 @@ def run(suite: str, acceptance: Path, state: Path, work: Path, jobs: int) -> Out
     env = {**os.environ, "PATH": f"{SUITES}:{os.environ['PATH']}", "TMPDIR": str(work / "tmp")}
     cloud = json.loads((state / "cloud.json").read_text())
     text = configuration((acceptance / "tempest.conf.template").read_text(), cloud, workspace)
+    text = with_multiattach(text, state)
     conf.write_text(text if ids.is_file() else offered(text, state))
     if not ids.is_file():
         ids = work / "ids.txt"

@@ -35,7 +35,7 @@ CONTEXTS = {
     SYSTEM: Context(user_id="d" * 32, system=True, roles=with_implied(frozenset({"admin"}))),
     DOMAIN: Context(user_id="d" * 32, domain_id="default", roles=with_implied(frozenset({"admin"}))),
 }
-LATEST = "2.96"
+LATEST = "2.104"
 
 
 class WrittenDown:

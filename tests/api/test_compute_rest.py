@@ -73,7 +73,8 @@ def test_flavors_are_made_by_administrators(nova: Nova) -> None:
     body = {"flavor": {"name": "big", "ram": "4096", "vcpus": 2, "disk": 10, "swap": 512, "id": "auto"}}
     assert nova.post("/flavors", body).status_code == 403
     made = nova.post("/flavors", body, ADMIN).json()["flavor"]
-    assert (made["ram"], made["swap"], made["rxtx_factor"]) == (4096, 512, 1.0)
+    assert (made["ram"], made["swap"]) == (4096, 512)
+    assert nova.get(f"/flavors/{made['id']}", version="2.101").json()["flavor"]["rxtx_factor"] == 1.0
     assert nova.post("/flavors", body, ADMIN).status_code == 409
     again = {"flavor": {**body["flavor"], "name": "other", "id": made["id"]}}
     assert nova.post("/flavors", again, ADMIN).status_code == 409
@@ -172,7 +173,7 @@ def test_hypervisors(nova: Nova, version: str) -> None:
     row = nova.get("/os-hypervisors/detail", ADMIN, version).json()["hypervisors"][0]
     assert (row["hypervisor_hostname"], row["state"], row["status"]) == ("host-1", "up", "enabled")
     assert nova.get(f"/os-hypervisors/{row['id']}", ADMIN, version).status_code == 200
-    assert nova.get("/os-hypervisors/77", ADMIN, version).status_code == (404 if version < "2.53" else 400)
+    assert nova.get("/os-hypervisors/77", ADMIN, version).status_code == (404 if int(version[2:]) < 53 else 400)
     minor = int(version[2:])
     if minor < 88:
         assert (row["memory_mb_used"], row["running_vms"]) == (512, 1)

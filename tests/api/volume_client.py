@@ -11,6 +11,7 @@ from compute_client import ADMIN, CONTEXTS, DEMO, DEMO_PROJECT, DOMAIN, OTHER, O
 from cryptography.fernet import Fernet, MultiFernet
 from starlette.testclient import TestClient
 
+from kilonova.compute.routes import SERVICE as COMPUTE
 from kilonova.db.engine import Database
 from kilonova.flow.log import Journal
 from kilonova.flow.tables import FLOWS
@@ -58,7 +59,7 @@ class Cinder:
         self.storage = StorageActions(self.journal, asks)
         fernet = MultiFernet([Fernet(Fernet.generate_key())])
         shared = SimpleNamespace(flows=None, storage=self.storage, images=images, fernet=fernet)
-        application = Application((VOLUME, IMAGE), database, authenticate, shared, "http://testserver")
+        application = Application((VOLUME, IMAGE, COMPUTE), database, authenticate, shared, "http://testserver")
         self.http = TestClient(application, raise_server_exceptions=True)
         database.write(lambda tx: seed.seed(tx))
         self.control.report_inventory(self.host.inventory())

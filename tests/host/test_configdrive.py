@@ -13,7 +13,7 @@ from guestlab import NETWORK, PORT, SERVER, server
 from kilonova.host.libvirt.configdrive import write_config_drive
 from kilonova.host.metadata_content import ec2_tree, get_network_data, openstack_files
 from kilonova.host.net.metadata import lookup
-from kilonova.model.specs import FixedIP, KeypairSpec, ServerSpec, SubnetSpec
+from kilonova.model.specs import FixedIP, KeypairSpec, ServerSpec, SubnetSpec, VolumeSpec
 
 replace = msgspec.structs.replace
 USER_DATA = b"#!/bin/sh\necho hello\n"
@@ -91,6 +91,19 @@ def test_meta_data_has_what_nova_has() -> None:
         "devices": [],
         "dedicated_cpus": [],
     }
+
+
+def test_meta_data_tells_what_its_user_tagged() -> None:
+    """Since 2016-06-30: interfaces by their MAC, disks by their serial."""
+    port = FULL.ports[0]
+    volumes = (VolumeSpec(id="v1", device="/dev/vdb", tag="data"), VolumeSpec(id="v2", device="/dev/vdc"))
+    tagged = msgspec.structs.replace(FULL, port_tags={port.id: "front"}, volumes=volumes)
+    where = {"bus": "none", "address": "none"}
+    assert meta_data(tagged)["devices"] == [
+        {"type": "nic", "mac": port.mac_address, **where, "tags": ["front"]},
+        {"type": "disk", "serial": "v1", "path": "/dev/vdb", **where, "tags": ["data"]},
+    ]
+    assert "devices" not in meta_data(tagged, "2015-10-15")
 
 
 def test_the_password_is_on_the_drive_only() -> None:

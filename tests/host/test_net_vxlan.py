@@ -18,7 +18,6 @@ from kilonova.host.net.netlink import Netlink
 from kilonova.host.net.vxlan import FLOOD, entries
 from kilonova.model.errors import HostError
 from kilonova.model.specs import HostNetwork, NetworkSpec, OverlaySpec, PeerSpec, PortSpec
-from kilonova.realhost import overlay_address
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces")
 ADDRESSES = ("198.18.50.1", "198.18.50.2")
@@ -232,12 +231,6 @@ def test_a_vni_that_is_another_s_on_this_host_leaves_the_port_down(
     assert "VNI 100 is in use" in caplog.text
     run(["ip", "-n", hosts.underlays[0], "link", "delete", "theirs"])
     assert lab.apply(want) == {port.id: "ACTIVE"}
-
-
-def test_an_overlay_address_is_one_of_this_host() -> None:
-    assert overlay_address("127.0.0.1") == "127.0.0.1" and overlay_address("") == ""
-    with pytest.raises(HostError, match="no link of this host has that address"):
-        overlay_address("203.0.113.9")
 
 
 def test_a_crash_between_birth_and_alias_leaves_nothing_that_is_not_ours(hosts: Hosts) -> None:

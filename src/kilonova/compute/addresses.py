@@ -108,3 +108,13 @@ def interfaces(tx: Tx, server: sa.RowMapping) -> list[dict[str, Any]]:
         ips.setdefault(row["port_id"], []).append({"subnet_id": row["subnet_id"], "ip_address": row["ip_address"]})
     names = ("id", "network_id", "mac_address", "status")
     return [{**{name: port[name] for name in names}, "fixed_ips": ips.get(port["id"], [])} for port in held]
+
+
+def tags_of_ports(tx: Tx, server: sa.RowMapping) -> dict[str, str | None]:
+    """Port id → the tag that it was asked for with. Requests and ports are in the same order."""
+    asked = server["requested_networks"]
+    by_port = {entry["port_id"]: entry.get("tag") for entry in asked if entry.get("port_id")}
+    return {
+        port["id"]: by_port.get(port["id"], asked[place].get("tag") if place < len(asked) else None)
+        for place, port in enumerate(interfaces(tx, server))
+    }

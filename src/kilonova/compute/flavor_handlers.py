@@ -1,5 +1,6 @@
 """What the routes below /flavors and /os-keypairs do."""
 
+import re
 from typing import Any
 
 from kilonova.compute import flavors, keypairs, views
@@ -17,11 +18,13 @@ def _rows(call: Call) -> list[Any]:
         public = None if text.lower() == "none" else _boolean(text)
     sort = call.arg("sort_key", "flavorid") or "flavorid"
     direction = call.arg("sort_dir", "asc") or "asc"
-    if sort not in flavors.SORT_KEYS or direction not in ("asc", "desc"):
+    gone = sort == "rxtx_factor" and call.since(102)
+    if gone or sort not in flavors.SORT_KEYS or direction not in ("asc", "desc"):
         raise BadRequest(f"Invalid input for query parameters sort_key, sort_dir. Value: {sort}, {direction}.")
     return flavors.list_flavors(
         call.tx, call.context, is_public=public, min_ram=_number(call, "minRam"), min_disk=_number(call, "minDisk"),
-        sort=((sort, direction),), limit=paging.limit(call), marker=call.arg("marker"),
+        name=_pattern(call.arg("name")) if call.since(102) else None, sort=(sort, direction), limit=paging.limit(call),
+        marker=call.arg("marker"),
     )  # fmt: skip
 
 
@@ -39,6 +42,14 @@ def _number(call: Call, name: str) -> int:
     if number is None or number > flavors.MAX_INT:
         raise BadRequest(f"Invalid {name} filter [{text[:80]}]")
     return number
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    """A regular expression to find in names (Nova: its databases' own REGEXP)."""
+    try:
+        return re.compile(text, re.IGNORECASE) if text is not None else None
+    except (re.error, RecursionError, OverflowError) as error:
+        raise BadRequest(f"Invalid input for query parameters name. Value: {text}. It is not a 'regex'") from error
 
 
 def index(call: Call) -> dict[str, Any]:

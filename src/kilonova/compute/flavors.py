@@ -44,7 +44,8 @@ def list_flavors(
     is_public: bool | None = True,
     min_ram: int = 0,
     min_disk: int = 0,
-    sort: tuple[tuple[str, str], ...] = (("flavorid", "asc"),),
+    name: re.Pattern[str] | None = None,
+    sort: tuple[str, str] = ("flavorid", "asc"),
     limit: int = 1000,
     marker: str | None = None,
 ) -> list[sa.RowMapping]:
@@ -54,10 +55,10 @@ def list_flavors(
         query = query.where(_visible(context), FLAVORS.c.disabled.is_(False))
     elif is_public is not None:
         query = query.where(FLAVORS.c.is_public.is_(is_public))
-    for key, direction in (*sort, ("flavorid", "asc")):
+    for key, direction in (sort, ("flavorid", "asc")):
         column = FLAVORS.c[SORT_KEYS[key]]
         query = query.order_by(column.desc() if direction == "desc" else column.asc())
-    rows = tx.all(query)
+    rows = [row for row in tx.all(query) if name is None or name.search(row["name"])]
     if marker is not None:
         place = next((place for place, row in enumerate(rows) if row["id"] == marker), None)
         if place is None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.compute import addresses, server_handlers, servers
 from kilonova.compute import schemas as s
-from kilonova.compute import server_handlers, servers
 from kilonova.compute.tables import SERVERS
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -137,7 +137,7 @@ def release(tx: Tx, server: sa.RowMapping, port_id: str) -> None:
 
 def _note_tags(tx: Tx, server: sa.RowMapping, new: dict[str, str | None]) -> None:
     """What was asked for is the ports that there are now, in their order, each with its tag."""
-    before = server_handlers.tags_of_ports(tx, server) | new
+    before = addresses.tags_of_ports(tx, server) | new
     entries = []
     for place, port in enumerate(ports.server_ports(tx, server["id"], server["project_id"])):
         if port["position"] != place:

@@ -1,13 +1,15 @@
 """Routes of groups, aggregates and usage, and of what Nova keeps for old clients: joined into routes.ROUTES."""
 
+from kilonova.compute import absent, interfaces, usage
 from kilonova.compute import console_handlers as consoles
 from kilonova.compute import group_handlers as groups
-from kilonova.compute import interfaces, usage
 from kilonova.compute import old_handlers as old
+from kilonova.compute import volume_proxies as volumes
 from kilonova.web.call import Route
-from kilonova.web.policy import Rule, admin, admin_or_service, anyone, project_member, project_reader
+from kilonova.web.policy import Rule, admin, admin_or_service, anyone, project_manager, project_member, project_reader
 
 PROXIES, IMAGE_METADATA, HOSTS = (2, 35), (2, 38), (2, 42)  # the last versions that have them
+SHARES = (2, 97)
 
 GONE = (  # paths, with the methods that answered once (Nova: controllers that raise HTTPGone)
     ("os-agents", "GET POST"), ("os-agents/{id}", "PUT DELETE"),
@@ -59,6 +61,54 @@ ROUTES: dict[str, Route] = {
         consoles.create, "os-remote-consoles", tx="none", schema=consoles.create_schema, since=(2, 6)
     ),
     "GET /v2.1/os-console-auth-tokens/{id}": Route(consoles.show_token, "os-console-auth-tokens"),
+    # volumes and snapshots in Nova's words
+    "GET /v2.1/os-volumes": Route(volumes.list_volumes, "os-volumes:list", until=PROXIES),
+    "GET /v2.1/os-volumes/detail": Route(volumes.list_volumes, "os-volumes:detail", until=PROXIES),
+    "POST /v2.1/os-volumes": Route(
+        volumes.create_volume, "os-volumes:create", schema=volumes.CREATE_VOLUME, until=PROXIES
+    ),
+    "GET /v2.1/os-volumes/{id}": Route(volumes.show_volume, "os-volumes:show", until=PROXIES),
+    "DELETE /v2.1/os-volumes/{id}": Route(volumes.delete_volume, "os-volumes:delete", 202, until=PROXIES),
+    "GET /v2.1/os-snapshots": Route(volumes.list_snapshots, "os-volumes:snapshots:list", until=PROXIES),
+    "GET /v2.1/os-snapshots/detail": Route(volumes.list_snapshots, "os-volumes:snapshots:detail", until=PROXIES),
+    "POST /v2.1/os-snapshots": Route(
+        volumes.create_snapshot, "os-volumes:snapshots:create", schema=volumes.CREATE_SNAPSHOT, until=PROXIES
+    ),
+    "GET /v2.1/os-snapshots/{id}": Route(volumes.show_snapshot, "os-volumes:snapshots:show", until=PROXIES),
+    "DELETE /v2.1/os-snapshots/{id}": Route(
+        volumes.delete_snapshot, "os-volumes:snapshots:delete", 202, until=PROXIES
+    ),
+    "POST /v2.1/os-assisted-volume-snapshots": Route(
+        volumes.create_assisted, "os-assisted-volume-snapshots:create", schema=volumes.ASSISTED
+    ),
+    "DELETE /v2.1/os-assisted-volume-snapshots/{id}": Route(
+        volumes.delete_assisted, "os-assisted-volume-snapshots:delete", 204
+    ),
+    # what there is none of
+    "GET /v2.1/servers/{server_id}/shares": Route(absent.list_shares, "os-server-shares:index", since=SHARES),
+    "POST /v2.1/servers/{server_id}/shares": Route(
+        absent.create_share, "os-server-shares:create", 201, schema=absent.CREATE_SHARE, since=SHARES
+    ),
+    "GET /v2.1/servers/{server_id}/shares/{id}": Route(absent.show_share, "os-server-shares:show", since=SHARES),
+    "DELETE /v2.1/servers/{server_id}/shares/{id}": Route(
+        absent.delete_share, "os-server-shares:delete", since=SHARES
+    ),
+    "GET /v2.1/servers/{server_id}/topology": Route(absent.topology, "server:topology:index", since=(2, 78)),
+    "POST /v2.1/servers/{server_id}/migrations/{id}/action": Route(
+        absent.force_complete, "servers:migrations:force_complete", 202, schema=absent.FORCE_COMPLETE, since=(2, 22)
+    ),
+    "DELETE /v2.1/servers/{server_id}/migrations/{id}": Route(
+        absent.abort_migration, "servers:migrations:delete", 202, since=(2, 24)
+    ),
+    "GET /v2.1/os-baremetal-nodes": Route(absent.nodes, "os-baremetal-nodes:list", until=PROXIES),
+    "GET /v2.1/os-baremetal-nodes/{id}": Route(absent.nodes, "os-baremetal-nodes:show", until=PROXIES),
+    "POST /v2.1/os-baremetal-nodes": Route(
+        absent.create_node, "os-baremetal-nodes:change", schema=absent.NODE, until=PROXIES
+    ),
+    "DELETE /v2.1/os-baremetal-nodes/{id}": Route(absent.delete_node, "os-baremetal-nodes:change", until=PROXIES),
+    "POST /v2.1/os-baremetal-nodes/{id}/action": Route(
+        absent.act_on_node, "os-baremetal-nodes:change", schema=absent.NODE, until=PROXIES
+    ),
     # images in Nova's words
     "GET /v2.1/images": Route(old.list_images, "images", until=PROXIES),
     "GET /v2.1/images/detail": Route(old.list_images_detail, "images", until=PROXIES),
@@ -92,6 +142,7 @@ ROUTES: dict[str, Route] = {
     },
 }
 
+READ, WRITE = ("list", "detail", "show"), ("create", "delete")
 POLICY: dict[str, Rule] = {
     "os-server-groups:index": project_reader,
     "os-server-groups:show": project_reader,
@@ -107,6 +158,20 @@ POLICY: dict[str, Rule] = {
     "os-server-external-events:create": admin_or_service,
     "os-remote-consoles": project_member,
     "os-console-auth-tokens": admin,
+    **{f"os-volumes:{verb}": project_reader for verb in READ + tuple(f"snapshots:{verb}" for verb in READ)},
+    **{f"os-volumes:{verb}": project_member for verb in WRITE + tuple(f"snapshots:{verb}" for verb in WRITE)},
+    "os-assisted-volume-snapshots:create": admin_or_service,
+    "os-assisted-volume-snapshots:delete": admin_or_service,
+    "os-server-shares:index": project_reader,
+    "os-server-shares:show": project_reader,
+    "os-server-shares:create": project_member,
+    "os-server-shares:delete": project_member,
+    "server:topology:index": project_reader,
+    "servers:migrations:force_complete": project_manager,
+    "servers:migrations:delete": project_manager,
+    "os-baremetal-nodes:list": admin,
+    "os-baremetal-nodes:show": admin,
+    "os-baremetal-nodes:change": admin,
     "images": anyone,
     "images:change": project_member,  # whose image it is, images.py asks of the row
     "os-hosts": admin,

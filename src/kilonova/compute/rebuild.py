@@ -96,6 +96,7 @@ def _reply(tx: Tx, call: Call, id: str, password: str) -> Reply:
     hidden = set(views.SINCE_275) - ({"key_name"} if call.since(54) else set())
     body = views.server_list(inside, [row], show=True)[0]
     body = body if call.since(75) else views.as_put(body, hidden)
+    body.pop("OS-EXT-SRV-ATTR:user_data", None)
     if call.since(57):
         body["user_data"] = row["user_data"]
     location = views.links(call, "servers", id)[0]["href"]

@@ -10,7 +10,7 @@ from kilonova.compute.create import embedded
 from kilonova.compute.verbs import Asked
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, NotFound
-from kilonova.web.call import Call
+from kilonova.web.call import Call, Reply
 
 RESIZE = s.closed(
     {"flavorRef": {"type": ["string", "integer"], "minLength": 1}, "OS-DCF:diskConfig": s.DISK_CONFIG}, ("flavorRef",)
@@ -45,7 +45,7 @@ def resize(tx: Tx, call: Call, server: sa.RowMapping, argument: dict[str, Any]) 
 
 
 def confirm(tx: Tx, call: Call, server: sa.RowMapping, argument: Any) -> Asked:
-    return Asked({"running": _leave(tx, server, "confirming")["old_vm_state"] == "active"})
+    return Asked({"running": _leave(tx, server, "confirming")["old_vm_state"] == "active"}, Reply(status=204))
 
 
 def revert(tx: Tx, call: Call, server: sa.RowMapping, argument: Any) -> Asked:

@@ -3,20 +3,30 @@
 from dataclasses import replace
 from typing import Any
 
-from kilonova.compute import actions, diagnostics, extensions, floating_ips, more_routes, networks, security_groups
+from kilonova.compute import (
+    actions,
+    diagnostics,
+    extensions,
+    floating_ips,
+    more_routes,
+    networks,
+    queries,
+    security_groups,
+)
 from kilonova.compute import admin_handlers as admins
 from kilonova.compute import flavor_handlers as flavors
 from kilonova.compute import migration_handlers as migrations
 from kilonova.compute import schemas as s
 from kilonova.compute import server_handlers as servers
 from kilonova.compute import volume_attachments as volumes
+from kilonova.model.errors import NotFound
 from kilonova.web import faults, microversion
 from kilonova.web.call import Call, Route
 from kilonova.web.policy import Rule, admin, anyone, project_manager, project_member, project_reader
 from kilonova.web.service import Microversions, Service
 
 PROXIES = (2, 35)  # the last version with what Neutron has taken over (Nova: MAX_PROXY_API_SUPPORT_VERSION)
-MICROVERSIONS = Microversions("compute", (2, 1), (2, 96), (2, 1), "X-OpenStack-Nova-API-Version")
+MICROVERSIONS = Microversions("compute", (2, 1), (2, 104), (2, 1), "X-OpenStack-Nova-API-Version")
 
 
 VERSIONS = {  # path → what is said of it; v2 is the same API without microversions (Nova: views/versions.py)
@@ -32,7 +42,17 @@ def versions(call: Call) -> dict[str, Any]:
 
 
 def version(call: Call) -> dict[str, Any]:
-    about = VERSIONS[call.path.strip("/")]
+    return _version(call, VERSIONS[call.path.strip("/")])
+
+
+def version_of(call: Call) -> dict[str, Any]:
+    for about in VERSIONS.values():
+        if about["id"] == call.params["id"]:
+            return _version(call, about)
+    raise NotFound("The resource could not be found.")
+
+
+def _version(call: Call, about: dict[str, str]) -> dict[str, Any]:
     links = [
         {"rel": "self", "href": f"{call.api_url}/"},
         {"rel": "describedby", "type": "text/html", "href": "http://docs.openstack.org/"},
@@ -45,6 +65,7 @@ ROUTES: dict[str, Route] = more_routes.ROUTES | {
     "GET /": Route(versions, ""),
     "GET /v2": Route(version, ""),
     "GET /v2.1": Route(version, ""),
+    "GET /v2.1/versions/{id}": Route(version_of, ""),
     "GET /v2.1/extensions": Route(extensions.index, "extensions"),
     "GET /v2.1/extensions/{id}": Route(extensions.show, "extensions"),
     # servers
@@ -187,6 +208,7 @@ ROUTES: dict[str, Route] = more_routes.ROUTES | {
     "PUT /v2.1/os-quota-class-sets/{id}": Route(admins.update_quota_class, "os-quota-class-sets:update"),
 }
 
+ROUTES = queries.strict(ROUTES)
 ROUTES |= {  # another name of servers, from before microversions
     key.replace("/servers", "/os-volumes_boot"): replace(route, until=(2, 102))
     for key, route in ROUTES.items()
@@ -282,4 +304,4 @@ POLICY: dict[str, Rule] = more_routes.POLICY | {
     "os-quota-class-sets:update": admin,
 }
 
-SERVICE = Service("compute", ROUTES, POLICY, faults.nova, MICROVERSIONS, legacy={"v2": "v2.1"})
+SERVICE = Service("compute", ROUTES, POLICY, faults.nova, MICROVERSIONS, legacy={"v2": "v2.1"}, exact_paths=True)

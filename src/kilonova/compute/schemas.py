@@ -86,9 +86,28 @@ def _networks(minor: int) -> dict[str, Any]:
     return {"oneOf": [listed, {"type": "string", "enum": ["none", "auto"]}]} if minor >= 37 else listed
 
 
+def _one_or_more(item: dict[str, Any]) -> dict[str, Any]:
+    return {"oneOf": [{"type": "array", "items": item}, item]}
+
+
+HINTS = {
+    "type": "object",
+    "properties": {
+        "group": _one_or_more({"type": "string", "format": "uuid"}),
+        "different_host": _one_or_more({"type": "string", "format": "uuid"}),
+        "same_host": {"type": ["string", "array"], "items": {"type": "string", "format": "uuid"}},
+        "query": {"type": ["string", "object"]},
+        "target_cell": NAME,
+        "different_cell": {"type": ["string", "array"], "items": {"type": "string"}},
+        "build_near_host_ip": IP,
+        "cidr": {"type": "string", "pattern": r"^/[0-9a-f.:]+\Z"},
+    },
+    "additionalProperties": True,  # other hints are for filters that an administrator may have added
+}
+
+
 def create_server(version: Version) -> dict[str, Any]:
     minor = version[1]
-    hints = {"type": "object", "additionalProperties": True}
     properties: dict[str, Any] = {
         "name": NAME,
         "imageRef": {"oneOf": [{"type": "string", "format": "uuid"}, {"const": ""}]},
@@ -124,7 +143,7 @@ def create_server(version: Version) -> dict[str, Any]:
         properties["hostname"] = FQDN if minor >= 94 else HOSTNAME
     required = ("name", "flavorRef", "networks") if minor >= 37 else ("name", "flavorRef")
     return closed(
-        {"server": closed(properties, required), "os:scheduler_hints": hints, "OS-SCH-HNT:scheduler_hints": hints},
+        {"server": closed(properties, required), "os:scheduler_hints": HINTS, "OS-SCH-HNT:scheduler_hints": HINTS},
         ("server",),
     )
 
@@ -138,6 +157,8 @@ def update_server(version: Version) -> dict[str, Any]:
         properties["description"] = TEXT
     if minor >= 90:
         properties["hostname"] = FQDN if minor >= 94 else HOSTNAME
+    if minor >= 104:
+        properties["pinned_availability_zone"] = TEXT | {"minLength": 1}
     return closed({"server": closed(properties)}, ("server",))
 
 
@@ -156,10 +177,13 @@ def create_flavor(version: Version) -> dict[str, Any]:
         "disk": NON_NEGATIVE,
         "OS-FLV-EXT-DATA:ephemeral": NON_NEGATIVE,
         "swap": NON_NEGATIVE,
-        "rxtx_factor": {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?\Z", "exclusiveMinimum": 0,
-                        "maximum": 3.40282e+38},
         "os-flavor-access:is_public": BOOLEAN,
     }  # fmt: skip
+    if version < (2, 102):
+        properties["rxtx_factor"] = {
+            "type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?\Z", "exclusiveMinimum": 0,
+            "maximum": 3.40282e+38,
+        }  # fmt: skip
     if version >= (2, 55):
         properties["description"] = {"type": ["string", "null"], "maxLength": 65535}
     return closed({"flavor": closed(properties, ("name", "ram", "vcpus", "disk"))}, ("flavor",))

@@ -141,8 +141,8 @@ def new_rule(parent_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if low is None and high is None and word in ("ICMP", "TCP", "UDP"):
             low, high = (-1, -1) if word == "ICMP" else (1, 65535)
     else:
-        network = _network(given.get("cidr") or "0.0.0.0/0")
-        body |= {"remote_ip_prefix": str(network), "ethertype": f"IPv{network.version}"}
+        remote = _interface(given.get("cidr") or "0.0.0.0/0")
+        body |= {"remote_ip_prefix": remote.with_prefixlen, "ethertype": f"IPv{remote.version}"}
         if not word or low is None or high is None:
             raise BadRequest("Not enough parameters to build a valid rule.")
     if word and low is not None and high is not None:
@@ -153,7 +153,8 @@ def new_rule(parent_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _network(cidr: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+def _interface(cidr: Any) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    """As it is written: Neutron keeps the host's bits, too, and shows the network beside them."""
     try:
         if not isinstance(cidr, str) or "/" not in cidr or "%" in cidr:
             raise ValueError
@@ -162,7 +163,7 @@ def _network(cidr: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise BadRequest(f"{str(cidr)[:64]} is not a valid IP network.") from None
     if interface.network.prefixlen == 0 and int(interface.ip):
         raise BadRequest(f"Bad prefix for network in cidr {cidr}")
-    return interface.network
+    return interface
 
 
 def _port_range(protocol: str, low: Any, high: Any) -> tuple[int, int]:

@@ -6,9 +6,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from kilonova.compute import (
+    absent,
     addresses,
     disk_verbs,
     floating_ips,
+    hosts,
     listing,
     moves,
     networks,
@@ -80,7 +82,9 @@ COLUMNS = {
 
 
 def update(call: Call) -> dict[str, Any]:
-    fields = {COLUMNS[name]: value for name, value in call.body["server"].items()}
+    asked = dict(call.body["server"])
+    pinned = _pin(call, asked.pop("pinned_availability_zone")) if "pinned_availability_zone" in asked else {}
+    fields = {COLUMNS[name]: value for name, value in asked.items()} | pinned
     for name in ("access_ip_v4", "access_ip_v6"):
         if name in fields:
             fields[name] = creation.canonical_ip(fields[name])
@@ -89,6 +93,22 @@ def update(call: Call) -> dict[str, Any]:
     row = servers.update(call.tx, call.context, call.params["id"], fields)
     body = views.server_list(call, [row], show=True)[0]
     return {"server": body if call.since(75) else views.as_put(body)}
+
+
+def _pin(call: Call, zone: str | None) -> dict[str, str | None]:
+    """The zone that the server stays in when it moves; None lets it go anywhere. Conflict: any but the one it is in."""
+    row = servers.get(call.tx, call.context, call.params["id"])
+    host = hosts.find(call.tx, row["host"]) if row["host"] else None
+    present, kept = host["availability_zone"] if host else None, row["availability_zone"]
+    if zone is not None and kept is not None and zone != kept:
+        raise Conflict(
+            "Cannot change pinned availability zone directly. Unpin first by setting pinned_availability_zone to null."
+        )
+    if zone is not None and kept is None and zone != present:
+        raise Conflict(
+            f"Server can only be pinned to its current availability zone '{present}', but '{zone}' was requested."
+        )
+    return {"availability_zone": zone}
 
 
 def delete(call: Call) -> None:
@@ -213,6 +233,7 @@ ACTIONS: dict[str, Action] = {
     **{name: _verb(verb) for name, verb in (verbs.VERBS | rescue.VERBS | disk_verbs.VERBS).items()},
     "lock": Action(_lock, _lock_schema),
     "unlock": Action(_unlock, {}),
+    "restore": Action(absent.restore, {}, "os-deferred-delete:restore"),
     "forceDelete": Action(_force_delete, {}),
     "migrate": Action(moves.migrate, moves.migrate_schema, moves.MIGRATE, project_manager),
     "os-migrateLive": Action(moves.migrate_live, moves.live_schema, moves.LIVE, project_manager),
@@ -257,7 +278,8 @@ def interfaces(call: Call) -> dict[str, Any]:
     row = servers.get(call.tx, call.context, call.params["server_id"])
     found = [views.interface(port) for port in addresses.interfaces(call.tx, row)]
     if call.since(70):
-        found = [body | {"tag": tag} for body, tag in zip(found, _interface_tags(row, found), strict=True)]
+        tags = addresses.tags_of_ports(call.tx, row)
+        found = [body | {"tag": tags[body["port_id"]]} for body in found]
     return {"interfaceAttachments": found}
 
 
@@ -267,22 +289,6 @@ def interface(call: Call) -> dict[str, Any]:
         if body["port_id"] == port:
             return {"interfaceAttachment": body}
     raise NotFound(f"Instance {call.params['server_id']} does not have a port with id {port}")
-
-
-def tags_of_ports(tx: Tx, row: Any) -> dict[str, str | None]:
-    """Port id → the tag that it was asked for with."""
-    found = [views.interface(port) for port in addresses.interfaces(tx, row)]
-    return dict(zip((body["port_id"] for body in found), _interface_tags(row, found), strict=True))
-
-
-def _interface_tags(row: Any, found: list[dict[str, Any]]) -> list[str | None]:
-    """The tags the ports were asked for with; requests and ports are in the same order."""
-    asked = row["requested_networks"]
-    by_port = {entry["port_id"]: entry.get("tag") for entry in asked if entry.get("port_id")}
-    return [
-        by_port.get(body["port_id"], asked[place].get("tag") if place < len(asked) else None)
-        for place, body in enumerate(found)
-    ]
 
 
 def password(call: Call) -> dict[str, Any]:

@@ -64,16 +64,16 @@ def reserve(
 ) -> str:
     """A queued image of the server's root disk; its id. kind: Nova's `image_type`, snapshot or backup.
 
-    It inherits what the server's own image says of the hardware. Made by somebody of another project, it is shared with
-    the server's.
+    It inherits what the server's own image says of the hardware; `extra` is the user's. Made by somebody of another
+    project, it is shared with the server's.
     """
     meta, owner = server["image_meta"], server["project_id"]
     inherited = {
         key: str(value) for key, value in (meta.get("properties") or {}).items()
         if key not in NOT_INHERITED and not key.startswith(NOT_INHERITED_PREFIX)
     }  # fmt: skip
-    own = {"instance_uuid": server["id"], "user_id": context.user_id, "image_type": kind, "image_state": "available",
-           "image_location": "snapshot", "owner_id": owner, "base_image_ref": server["image_id"]}  # fmt: skip
+    inherited |= {"instance_uuid": server["id"], "user_id": context.user_id, "image_type": kind}
+    own = {"image_state": "available", "image_location": "snapshot", "owner_id": owner, "base_image_ref": server["image_id"]}
     foreign = context.project_id != owner
     if foreign:
         own["instance_owner"] = owner

@@ -47,6 +47,7 @@ def server_spec(tx: Tx, server_id: str) -> ServerSpec:
         ramdisk=_part(tx, image.ramdisk_id) if image else None,
         networks=network_specs(tx, network_ids, scheduling.bridge_mappings(tx, row["host"] or "")),
         ports=port_specs(tx, [port["id"] for port in port_rows]),
+        port_tags={id: tag for id, tag in addresses.tags_of_ports(tx, row).items() if tag},
         floating_ips=addresses.floating_ips(tx, server_id),
         keypair=KeypairSpec(**keypair) if keypair else None,
         metadata=row["metadata"],
@@ -85,6 +86,7 @@ def _volumes(tx: Tx, server_id: str) -> tuple[VolumeSpec, ...]:
                 delete_on_termination=row["delete_on_termination"],
                 moving=volume["target_backend"] not in (None, volume["backend"]),
                 shared=any(one["connection_info"] for one in held.values()),
+                tag=row["tag"] or "",
             )
         )
     return tuple(found)

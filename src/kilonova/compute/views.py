@@ -10,6 +10,7 @@ from kilonova.compute import addresses, block_devices, hosts, server_groups, ser
 from kilonova.compute.actions import host_id
 from kilonova.compute.tables import SERVERS
 from kilonova.db.engine import Tx
+from kilonova.model import hardware
 from kilonova.model.ids import iso
 from kilonova.web.call import Call
 
@@ -28,6 +29,7 @@ TASK_STATUS = {
     **{(state, task): "RESIZE" for state in ("active", "stopped") for task in RESIZING},
     **{(state, task): "REBUILD" for state in ("active", "stopped", "error") for task in REBUILDING},
 }  # fmt: skip
+SINGLE_HINTS = ("query", "target_cell", "build_near_host_ip", "cidr")
 WITH_PROGRESS = {"ACTIVE", "BUILD", "REBUILD", "RESIZE", "VERIFY_RESIZE", "MIGRATING"}
 
 
@@ -190,6 +192,15 @@ def _since(call: Call, row: sa.RowMapping, body: dict[str, Any], tags: list[str]
         body["OS-EXT-SRV-ATTR:hostname"] = row["hostname"]
     if call.since(96):
         body["pinned_availability_zone"] = row["availability_zone"]
+    if call.since(100):
+        body["scheduler_hints"] = _hints(row["scheduler_hints"])
+
+
+def _hints(hints: Mapping[str, Any]) -> dict[str, Any]:
+    """As Nova's RequestSpec keeps them: lists, but for those of which there can be one alone."""
+    return {
+        name: value if name in SINGLE_HINTS or isinstance(value, list) else [str(value)] for name, value in hints.items()
+    }
 
 
 def _stamp(when: Any) -> str | None:
@@ -199,7 +210,10 @@ def _stamp(when: Any) -> str | None:
 def image(call: Call, row: sa.RowMapping) -> Any:
     """ "" for a server without an image."""
     id = row["image_id"]
-    return {"id": id, "links": [{"rel": "bookmark", "href": f"{call.base_url}/images/{id}"}]} if id else ""
+    if not id:
+        return ""
+    body = {"id": id, "links": [{"rel": "bookmark", "href": f"{call.base_url}/images/{id}"}]}
+    return body | {"properties": hardware.known(row["image_meta"].get("properties") or {})} if call.since(98) else body
 
 
 def embedded_flavor(call: Call, row: sa.RowMapping) -> dict[str, Any]:
@@ -242,11 +256,11 @@ def flavor(call: Call, row: sa.RowMapping) -> dict[str, Any]:
         "vcpus": row["vcpus"],
         "swap": row["swap_mb"] if row["swap_mb"] or call.since(75) else "",
         "OS-FLV-EXT-DATA:ephemeral": row["ephemeral_gb"],
-        "OS-FLV-DISABLED:disabled": row["disabled"],
         "os-flavor-access:is_public": row["is_public"],
-        "rxtx_factor": row["rxtx_factor"],
         "links": links(call, "flavors", row["id"]),
     }
+    if not call.since(102):
+        body |= {"OS-FLV-DISABLED:disabled": row["disabled"], "rxtx_factor": row["rxtx_factor"]}
     if call.since(55):
         body["description"] = row["description"]
     if call.since(61):

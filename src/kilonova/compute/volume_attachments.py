@@ -55,7 +55,7 @@ def create(call: Call) -> Reply:
     )  # fmt: skip
     row = block_devices.add(tx, server["id"], device, volume_id=volume["id"], attachment_id=reserved["id"])
     call.services.flows.start(tx, "attach_volume", server["id"], call.context, {"volume_id": volume["id"]})
-    return Reply({"volumeAttachment": _view(call, row)}, 200)
+    return Reply(status=202) if call.since(101) else Reply({"volumeAttachment": _view(call, row)}, 200)
 
 
 def delete(call: Call) -> None:

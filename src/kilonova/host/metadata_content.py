@@ -110,10 +110,27 @@ def _meta_data(server: ServerSpec, version: str, seed: str, with_password: bool)
     if version >= NETWORK_DATA:
         content["project_id"] = server.project_id
     if version >= DEVICES:
-        content["devices"] = []
+        content["devices"] = _devices(server)
     if version >= "2020-10-14":
         content["dedicated_cpus"] = []
     return content
+
+
+def _devices(server: ServerSpec) -> list[dict[str, Any]]:
+    """What its user has tagged (Nova: `_get_device_metadata`). A guest knows its interface by the MAC, its disk by the
+    serial; on which bus they are differs from boot to boot, and "none" is Nova's word for that."""
+    where = {"bus": "none", "address": "none"}
+    nics = [
+        {"type": "nic", "mac": port.mac_address, **where, "tags": [server.port_tags[port.id]]}
+        for port in server.ports
+        if port.id in server.port_tags
+    ]
+    disks = [
+        {"type": "disk", "serial": volume.id, "path": volume.device, **where, "tags": [volume.tag]}
+        for volume in server.volumes
+        if volume.tag
+    ]
+    return nics + [{name: value for name, value in disk.items() if value is not None} for disk in disks]
 
 
 def _ec2_meta_data(server: ServerSpec) -> dict[str, Any]:

@@ -181,6 +181,7 @@ class VolumeSpec(Spec, frozen=True):
     shared: bool = False  # another server has it now
     stored_as: str = ""  # its name there, unless it is Cinder's volume_name_template
     moving: bool = False  # to another backend: who opens it now, opens what it is about to leave
+    tag: str = ""  # the user's, for the metadata
 
     @property
     def name(self) -> str:
@@ -248,6 +249,7 @@ class ServerSpec(Spec, frozen=True):
     ramdisk: ImageSpec | None = None
     networks: tuple[NetworkSpec, ...] = ()
     ports: tuple[PortSpec, ...] = ()
+    port_tags: dict[str, str] = {}  # by port id: the user's, for the metadata
     floating_ips: tuple[str, ...] = ()  # in the order of the ports they lead to
     volumes: tuple[VolumeSpec, ...] = ()
     keypair: KeypairSpec | None = None

@@ -114,6 +114,7 @@ class Route:
     `schema`: a JSON schema of the body, or a function from the microversion to one.
     Outside `since`…`until` (microversions) the operation answers 404, as OpenStack's do. `hidden`: who may not is told
     that nothing is there, 404, not 403 (Neutron: PolicyHook, of what may not be shown).
+    `query`: since which microversion a query may have these parameters alone; others are refused (400).
     """
 
     handler: Handler
@@ -125,3 +126,4 @@ class Route:
     until: Version | None = None
     body: Literal["json", "stream"] = "json"
     hidden: bool = False
+    query: Mapping[Version, frozenset[str]] = field(default_factory=dict)

@@ -200,6 +200,7 @@ class Application:
                 if route.hidden:
                     raise NotFound("The resource could not be found.", type="HTTPNotFound")
                 raise Forbidden(f"Policy doesn't allow {route.policy} to be performed.", type="PolicyNotAuthorized")
+        check_query(route, call)
         if raw:
             call.body = parse(raw, call.headers.get("content-type", ""))
         if route.schema is not None:
@@ -217,6 +218,16 @@ class Application:
             if mode == "write":
                 self.written(service.prefix)
         return result if isinstance(result, Reply) else Reply(result)
+
+
+def check_query(route: Route, call: Call) -> None:
+    """BadRequest for a parameter that is not known to this microversion of an operation that is strict."""
+    steps = [since for since in route.query if since <= call.version]
+    if steps and (unknown := sorted({name for name, _ in call.query} - route.query[max(steps)])):
+        names = ", ".join(repr(name[:80]) for name in unknown[:5])
+        raise BadRequest(
+            f"Additional properties are not allowed ({names} {'was' if len(unknown) == 1 else 'were'} unexpected)"
+        )
 
 
 async def read_body(request: Request) -> bytes:
