@@ -201,8 +201,12 @@ def copy_live(guest: Guest, name: str, target: Path, cancelled: Callable[[], boo
     with target.open("wb") as file:
         file.truncate(size)
     _wait_for_others(guest, target)
-    with calling("libvirt backupBegin"):
-        guest.domain.backupBegin(_backup(guest, dev, target), None, libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL)
+    try:
+        with calling("libvirt backupBegin"):
+            guest.domain.backupBegin(_backup(guest, dev, target), None, libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL)
+    except HostError:
+        _wait_for_others(guest, target)  # one that began since we looked
+        raise
     try:
         while (stats := _job(guest, 0)).get("type", 0) != libvirt.VIR_DOMAIN_JOB_NONE:
             if cancelled():
