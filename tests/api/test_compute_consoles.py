@@ -184,10 +184,9 @@ def test_whose_server_and_in_which_state(nova: Nova, hands: Hands, database: Dat
 def test_what_a_token_says(nova: Nova) -> None:
     server = nova.active()
     secret = token(url(nova, server, *VNC))
-    shown = nova.get(f"/os-console-auth-tokens/{secret}", ADMIN)
-    assert shown.json() == {
-        "console": {"instance_uuid": server, "host": "127.0.0.1", "port": 5901, "internal_access_path": None}
-    }
+    console = {"instance_uuid": server, "host": "127.0.0.1", "port": 5901, "internal_access_path": None}
+    assert nova.get(f"/os-console-auth-tokens/{secret}", ADMIN, "2.98").json() == {"console": console}
+    assert nova.get(f"/os-console-auth-tokens/{secret}", ADMIN).json() == {"console": console | {"tls_port": None}}
     assert nova.get(f"/os-console-auth-tokens/{secret}").status_code == 403
     assert nova.get(f"/os-console-auth-tokens/{secret}", ADMIN, "2.30").status_code == 400
     assert nova.get("/os-console-auth-tokens/" + "x" * 3000, ADMIN).status_code == 404
