@@ -168,7 +168,7 @@ def test_a_servers_ports_have_its_name(neutron: Neutron) -> None:
         assert (port["dns_name"], names(port)) == ("vm", [("vm", "vm.novalocal.")])
     with pytest.raises(Conflict):
         neutron.database.write(lambda tx: allocate(tx, {"port_id": mine["id"]}, server_id=SERVER.replace("0", "1")))
-    neutron.database.write(lambda tx: ports.deallocate_ports(tx, SERVER))
+    neutron.database.write(lambda tx: ports.deallocate_ports(tx, SERVER, CONTEXTS[DEMO].project_id))
     assert neutron.get(f"/v2.0/ports/{mine['id']}").json()["port"]["dns_name"] == ""
 
 

@@ -175,7 +175,7 @@ def test_a_servers_floating_ip_outlives_the_server(lan: Lan) -> None:
 
     (port_id,) = lan.neutron.database.write(make)
     floating = lan.floating(port_id=port_id)
-    lan.neutron.database.write(lambda tx: ports.deallocate_ports(tx, MISSING))
+    lan.neutron.database.write(lambda tx: ports.deallocate_ports(tx, MISSING, CONTEXTS[DEMO].project_id))
     assert lan.show(floating)["port_id"] is None
 
 
