@@ -18,7 +18,7 @@ from backed_stories import (
     written,
 )
 from handcloud import HandCloud
-from volume_stories import ask, content, made, rows, the
+from volume_stories import ask, content, made, rows, the, volume
 
 from kilonova.model.errors import HostError
 from kilonova.placement.tables import ALLOCATIONS
@@ -54,6 +54,21 @@ def test_a_server_on_volumes_is_put_away_and_comes_back(cloud: HandCloud) -> Non
     do(cloud, server_id, "unshelve")
     active(cloud, server_id, WRITTEN)
     assert cloud.server(server_id)["system_metadata"] == {}
+    gone(cloud, server_id)
+
+
+def test_whether_a_volume_boots_is_asked_where_no_image_is_named(cloud: HandCloud) -> None:
+    device = {"source_type": "volume", "destination_type": "volume", "boot_index": 0, "uuid": volume(cloud),
+              "delete_on_termination": True}  # fmt: skip
+    wanted = {"name": "b", "flavorRef": cloud.flavor, "networks": "none", "block_device_mapping_v2": [device]}
+    headers = {"OpenStack-API-Version": "compute 2.67", "X-Auth-Token": "demo"}
+    answer = cloud.http.post(COMPUTE, json={"server": wanted}, headers=headers)
+    assert (answer.status_code, answer.json()["badRequest"]["message"]) == (
+        400, f"Block Device {device['uuid']} is not bootable.",
+    )  # fmt: skip
+    server_id = cloud.api("POST", COMPUTE, {"server": wanted | {"imageRef": cloud.image}}, "2.67")["server"]["id"]
+    cloud.run()
+    assert cloud.server(server_id)["vm_state"] == "active" and root_volume(cloud, server_id) == device["uuid"]
     gone(cloud, server_id)
 
 

@@ -87,18 +87,14 @@ def _looked_up(tx: Tx, context: Context, device: Device) -> Device:
 def _existing(tx: Tx, context: Context, device: Device) -> Device:
     try:
         if device.source == "volume":
-            volume = volumes.get(tx, context, device.source_id or "")
-            size = volume["size"]
+            size = volumes.get(tx, context, device.source_id or "")["size"]
         else:
             snapshot = volume_states.find(tx, "snapshot", device.source_id or "")
             if snapshot is None or (snapshot["project_id"] != context.project_id and not context.is_admin):
                 raise NotFound("no such snapshot")
-            volume = volume_states.get_row(tx, "volume", snapshot["volume_id"])
             size = snapshot["size"]
     except NotFound as error:
         raise BadRequest(f"{INVALID}failed to get {device.source} {device.source_id}.") from error
-    if device.is_root and not volume["bootable"]:
-        raise BadRequest(f"Block Device {device.source_id} is not bootable.")
     if device.source == "snapshot" and device.size_gb and device.size_gb < size:
         raise BadRequest(f"{INVALID}a volume of {device.size_gb} GiB cannot hold a snapshot of {size}.")
     return replace(device, size_gb=device.size_gb or size)
@@ -112,7 +108,8 @@ def _check_type(tx: Tx, context: Context, word: str) -> None:
 
 
 def _boot_image(tx: Tx, context: Context, root: Device) -> Image:
-    """What the root volume, or what it is made from, remembers of its image."""
+    """What the root volume, or what it is made from, remembers of its image. Where the request names an image, Nova asks
+    neither of them, nor whether it boots."""
     if root.source == "image":
         return replace(get_image(tx, context, root.source_id or ""), id="")
     if root.source == "blank":
@@ -120,7 +117,10 @@ def _boot_image(tx: Tx, context: Context, root: Device) -> Image:
     volume_id = root.source_id or ""
     if root.source == "snapshot":
         volume_id = volume_states.get_row(tx, "snapshot", volume_id)["volume_id"]
-    known = volume_states.get_row(tx, "volume", volume_id)["image_metadata"]
+    volume = volume_states.get_row(tx, "volume", volume_id)
+    if not volume["bootable"]:
+        raise BadRequest(f"Block Device {root.source_id} is not bootable.")
+    known = volume["image_metadata"]
     return Image(
         id="", size=0,
         min_disk_gb=int(known.get("min_disk") or 0),
