@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import QueuePool
 
@@ -59,6 +59,8 @@ def skip_locked(statement: sa.Select[Any], *, postgresql: bool) -> sa.Select[Any
 
 def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> bool:
     """Insert one row unless its key is taken; whether it was inserted. Two writers at once never raise IntegrityError."""
-    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+    kind: Any = sqlite
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql as kind  # 3 MiB that only its users pay for
     insert = kind.insert(table).values(**values).on_conflict_do_nothing().returning(sa.literal(1))
     return connection.execute(insert).first() is not None

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from kilonova.db.tables import METADATA, Json
+from kilonova.db.tables import METADATA, Json, unique_where
 
 FLOWS = sa.Table(
     "flows",
@@ -32,12 +32,10 @@ FLOWS = sa.Table(
     sa.Column("updated_at", sa.DateTime, nullable=False),
     sa.Index("ix_flows_claim", "queue", "wake_at"),
     sa.Index("ix_flows_waits_for", "waits_for"),
-    sa.Index(
+    unique_where(
         "uq_flows_one_running",
         "subject_id",
-        unique=True,
-        sqlite_where=sa.text("state IN ('running', 'unwinding')"),
-        postgresql_where=sa.text("state IN ('running', 'unwinding')"),
+        where=sa.text("state IN ('running', 'unwinding')"),
     ),
 )
 

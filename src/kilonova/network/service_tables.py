@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from kilonova.db.tables import METADATA
+from kilonova.db.tables import METADATA, unique_where
 from kilonova.network.tables import standard
 
 METERING_LABELS = sa.Table(
@@ -44,12 +44,10 @@ QOS_POLICIES = sa.Table(
 )
 
 # One default policy a project, even when two requests make it at once.
-DEFAULT_POLICY_INDEX = sa.Index(
+DEFAULT_POLICY_INDEX = unique_where(
     "uq_qos_policies_default",
     QOS_POLICIES.c.project_id,
-    unique=True,
-    sqlite_where=QOS_POLICIES.c.is_default,
-    postgresql_where=QOS_POLICIES.c.is_default,
+    where=QOS_POLICIES.c.is_default,
 )
 
 # Of every type; what a type does not have is null. No policy has two rules of a type in one direction.

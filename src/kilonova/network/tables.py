@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from kilonova.db.tables import METADATA, Json
+from kilonova.db.tables import METADATA, Json, unique_where
 from kilonova.model.ids import new_id, now
 
 
@@ -45,14 +45,12 @@ NETWORKS = sa.Table(
 )
 
 # One flat network a physical network, one network a VLAN or VNI.
-SEGMENT_INDEX = sa.Index(
+SEGMENT_INDEX = unique_where(
     "uq_networks_segment",
     NETWORKS.c.network_type,
     NETWORKS.c.physical_network,
     NETWORKS.c.segmentation_id,
-    unique=True,
-    sqlite_where=NETWORKS.c.network_type != "local",
-    postgresql_where=NETWORKS.c.network_type != "local",
+    where=NETWORKS.c.network_type != "local",
 )
 
 # Every network has one or more, in the order of their indexes.
@@ -67,14 +65,12 @@ SEGMENTS = sa.Table(
     *standard(),
     sa.UniqueConstraint("network_id", "segment_index"),
 )
-sa.Index(
+unique_where(
     "uq_network_segments_carrier",
     SEGMENTS.c.network_type,
     SEGMENTS.c.physical_network,
     SEGMENTS.c.segmentation_id,
-    unique=True,
-    sqlite_where=SEGMENTS.c.network_type != "local",
-    postgresql_where=SEGMENTS.c.network_type != "local",
+    where=SEGMENTS.c.network_type != "local",
 )
 
 SUBNETS = sa.Table(
@@ -327,12 +323,10 @@ SUBNET_POOLS = sa.Table(
     *standard(),
 )
 # One default pool an address family.
-sa.Index(
+unique_where(
     "uq_subnetpools_default",
     SUBNET_POOLS.c.ip_version,
-    unique=True,
-    sqlite_where=SUBNET_POOLS.c.is_default,
-    postgresql_where=SUBNET_POOLS.c.is_default,
+    where=SUBNET_POOLS.c.is_default,
 )
 
 ADDRESS_GROUPS = sa.Table(
