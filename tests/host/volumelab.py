@@ -1,6 +1,5 @@
 """A real guest with a shell on its second serial port, no network, and volumes that come and go while it runs."""
 
-import base64
 import hashlib
 import os
 import select
@@ -31,7 +30,6 @@ from kilonova.model.ids import new_id
 from kilonova.model.specs import FlavorSpec, ImageSpec, ServerSpec, VolumeSpec
 
 IMAGE = Path(__file__).parents[2] / "build" / "guest.qcow2"
-SHELL = b"#!/bin/sh\nwhile :; do sh </dev/ttyS1 >/dev/ttyS1 2>&1; done &\n"
 BOOT_SECONDS, COMMAND_SECONDS = 300.0, 120.0
 
 
@@ -99,7 +97,6 @@ class VolumeLab:
             networks=(),
             ports=(),
             config_drive=True,
-            user_data=base64.b64encode(SHELL).decode(),
         )
 
     def start(self, server: ServerSpec) -> Guest:
@@ -153,13 +150,19 @@ class Shell:
         self.fd = os.open(source.get("path"), os.O_RDWR | os.O_NOCTTY)
         tty.setraw(self.fd)
         self.count = 0
-        deadline, text = time.monotonic() + BOOT_SECONDS, ""
-        while "a shell" not in text:  # what comes before it listens is lost
-            assert time.monotonic() < deadline, console()[-3000:]
-            os.write(self.fd, b"echo a' 'shell\n")
-            if select.select([self.fd], [], [], 0.5)[0]:
-                text += os.read(self.fd, 65536).decode(errors="replace")
+        self._until("login:", typing=b"\n")  # what comes before it listens is lost
+        for answer, then in ((b"cirros\n", "assword:"), (b"gocubsgo\n", "$ "), (b"exec sudo sh\n", "# ")):
+            os.write(self.fd, answer)
+            self._until(then)
         self.run("mkdir -p /mnt")
+
+    def _until(self, word: str, *, typing: bytes = b"") -> None:
+        deadline, text = time.monotonic() + BOOT_SECONDS, ""
+        while word not in text:
+            assert time.monotonic() < deadline, f"{text}\n{self.console()[-3000:]}"
+            os.write(self.fd, typing)
+            if select.select([self.fd], [], [], 1.0)[0]:
+                text += os.read(self.fd, 65536).decode(errors="replace")
 
     def run(self, command: str, *, timeout: float = COMMAND_SECONDS, ok: bool = True) -> str:
         """What the command wrote. Fails when it does not end with 0 (ok)."""
