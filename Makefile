@@ -22,6 +22,8 @@ ACCEPTANCE_DEBS := mmdebstrap grub-pc-bin grub-common
 # What only tests need: volumes on LVM, on a file system that shares blocks, on a small real Ceph; pages in a browser.
 TEST_DEBS := lvm2 thin-provisioning-tools btrfs-progs ceph-mon ceph-osd ceph-common chromium
 
+unexport PYTHONDONTWRITEBYTECODE  # where it is set, each start of a cloud would compile all of it anew: a second
+
 .DEFAULT_GOAL := help
 .PHONY: help setup debs image demo install uninstall test lint api-table api-shown fuzz chaos bench acceptance clean
 

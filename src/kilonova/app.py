@@ -119,6 +119,7 @@ class Cloud:
         }
         self.known |= {"own_url": self.own_url, "tls_cert": str(config.tls_cert) if config.tls_cert else None}
         statedir.write_cloud(config, self.known, cacert=door.trusted_ca(config))
+        self.database.forget_statements()
 
     def _written(self, prefix: str) -> None:
         if prefix == "network":

@@ -41,6 +41,9 @@ def up(state: State = DEFAULT_STATE, options: UpOptions = UpOptions()) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
+    from kilonova import memory
+
+    memory.one_arena()
     from kilonova.app import Cloud
     from kilonova.notify import notify
 
@@ -49,6 +52,7 @@ def up(state: State = DEFAULT_STATE, options: UpOptions = UpOptions()) -> None:
         cloud.start()
         print(f"kilonova ready {cloud.url}", flush=True)
         notify("READY=1")
+        memory.give_back()
         ended.wait()
         notify("STOPPING=1")
     finally:

@@ -1,9 +1,9 @@
 """The pages of consoles: two small ones of ours around noVNC and xterm.js, which `make setup` puts below `static/vendor`."""
 
-import html
 from pathlib import Path
 from string import Template
 from typing import Any
+from xml.sax.saxutils import escape
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -25,16 +25,17 @@ def page(console_type: str, found: Any) -> Response:
     """`found`: the token's row, with its server's name and vm_state."""
     if not (STATIC / "vendor").is_dir():
         return sorry("This cloud was installed without noVNC and xterm.js: `make setup` fetches them.", 503)
-    server, state = html.escape(found["name"]), html.escape(found["vm_state"].upper())
+    server, state = found["name"], found["vm_state"].upper()
     return _render(f"{console_type}.html", 200, title=TITLES[console_type], server=server, state=state)
 
 
 def sorry(sentence: str, status: int) -> Response:
-    return _render("sorry.html", status, sentence=html.escape(sentence))
+    return _render("sorry.html", status, sentence=sentence)
 
 
 def _render(name: str, status: int, **values: str) -> Response:
-    text = Template((STATIC / name).read_text()).substitute(values)
+    escaped = {key: escape(value, {'"': "&quot;"}) for key, value in values.items()}
+    text = Template((STATIC / name).read_text()).substitute(escaped)
     return Response(text, status, HEADERS, "text/html")
 
 

@@ -88,5 +88,9 @@ class Database:
         with self.engine.connect() as connection:
             return fn(Tx(connection))
 
+    def forget_statements(self) -> None:
+        """Those compiled so far, which a start needs once; those that come again are compiled again."""
+        self.engine.clear_compiled_cache()
+
     def close(self) -> None:
         self.engine.dispose()

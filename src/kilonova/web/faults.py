@@ -1,9 +1,9 @@
 """Errors in each service's own words; the one place where an exception becomes an HTTP answer."""
 
-import html
 import http
 import logging
 from typing import Any
+from xml.sax.saxutils import escape  # `html` has a table of all entities in memory
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -41,7 +41,7 @@ def glance(fault: Fault) -> Any:
     heading = f"{fault.status} {title(fault.status)}"
     return (
         f"<html>\n <head>\n  <title>{heading}</title>\n </head>\n <body>\n  <h1>{heading}</h1>\n"
-        f"  {html.escape(fault.message)}<br /><br />\n\n </body>\n</html>"
+        f"  {escape(fault.message)}<br /><br />\n\n </body>\n</html>"
     ).encode()
 
 

@@ -241,7 +241,7 @@ class Daemons:
 
     def _daemon(self, name: str) -> dict[str, Any]:
         """What the reaper must know of one. A libvirtd that lives is ended first, the others are kept."""
-        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
         end = signal.SIGTERM
         if name == "libvirtd":
             argv = [_program(name), "--config=/etc/libvirt/libvirtd.conf", self._argument(name)]

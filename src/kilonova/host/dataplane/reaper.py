@@ -11,6 +11,8 @@ runs already and is only started again when it ends. The caller's process return
 first error goes to its stderr, with exit status 1.
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 import os
@@ -18,8 +20,10 @@ import select
 import signal
 import sys
 import time
-from contextlib import suppress
-from typing import Any
+
+TYPE_CHECKING = False  # as typing has it, which is not imported for what it takes; nor is contextlib
+if TYPE_CHECKING:
+    from typing import Any
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_BIND, MS_REC, MS_SLAVE = 0x1000, 0x4000, 0x80000
@@ -95,8 +99,10 @@ class Daemon:
 
     def kill(self, number: int) -> None:
         if self.pidfd >= 0:
-            with suppress(ProcessLookupError):
+            try:  # noqa: SIM105
                 signal.pidfd_send_signal(self.pidfd, number)
+            except ProcessLookupError:
+                pass
 
 
 def reap() -> None:
