@@ -35,17 +35,31 @@ def topology(client: Client) -> Body:
         port["server"] = servers.get(port["device_id"])
         port["floating_ip_address"] = floating.get(port["id"])
         ports[port["network_id"]].append(port)
+    tunnels = {
+        agent["host"]: address
+        for agent in client.get("/network/v2.0/agents")["agents"]
+        if (address := agent["configurations"].get("tunneling_ip"))
+    }
     networks = client.get("/network/v2.0/networks")["networks"]
     for network in networks:
         network["bridge"] = next(
             (name for port in ports[network["id"]] if (name := port["binding:vif_details"].get("bridge_name"))), None
         )
         network["subnets"], network["ports"] = subnets[network["id"]], ports[network["id"]]
+        network["overlays"] = overlays(network, tunnels)
     routers = client.get("/network/v2.0/routers")["routers"]
     for router in routers:
         router["namespace"] = f"qrouter-{router['id']}"
         router["ports"] = [port for port in listed if port["device_id"] == router["id"]]
     return {"networks": networks, "routers": routers}
+
+
+def overlays(network: Body, tunnels: dict[str, str]) -> list[str]:
+    """The VXLAN devices that carry it between hosts. tunnels: host → its overlay address, where it has one."""
+    if network.get("provider:network_type") != "vxlan":
+        return []
+    hosts = sorted({port["binding:host_id"] for port in network["ports"]} & tunnels.keys())
+    return [f"vxlan-{network['provider:segmentation_id']} at {tunnels[host]} on {host}" for host in hosts]
 
 
 def device(port: Body) -> str:
@@ -74,6 +88,8 @@ def network_tree(network: Body) -> Tree:
         gateway = f"gateway {subnet['gateway_ip']}" if subnet["gateway_ip"] else "no gateway"
         name = f" {escape(subnet['name'])}" if subnet["name"] else ""
         tree.add(f"subnet{name} {subnet['cidr']}, {gateway}, {'DHCP' if subnet['enable_dhcp'] else 'no DHCP'}")
+    for overlay in network["overlays"]:
+        tree.add(escape(overlay))
     for port in network["ports"]:
         tree.add(port_line(port))
     return tree

@@ -1,10 +1,13 @@
 """What a host is told of the others that carry its networks too: addresses, and the hardware addresses behind them."""
 
+from io import StringIO
 from typing import Any
 
 import pytest
 from network_client import ADMIN, Neutron
+from rich.console import Console
 
+from kilonova import lookers
 from kilonova.db.engine import Database
 from kilonova.model.specs import HostNetwork, OverlaySpec
 from kilonova.network import agents, ports
@@ -101,3 +104,29 @@ def test_the_l2_agent_says_where_its_end_is(neutron: Neutron) -> None:
     report(neutron, "host-1")
     (agent,) = neutron.list("agents", "?host=host-1&agent_type=Linux%20bridge%20agent", ADMIN)
     assert agent["configurations"] == {"bridge_mappings": {"public": "br-ex"}}
+
+
+class Client:
+    """As lookers have it, with no compute service behind."""
+
+    def __init__(self, neutron: Neutron) -> None:
+        self.neutron = neutron
+
+    def get(self, path: str, **query: Any) -> Any:
+        if path.startswith("/compute"):
+            return {"servers": []}
+        return self.neutron.get(path.removeprefix("/network"), ADMIN).json()
+
+
+def test_the_topology_names_the_devices_of_hosts_that_have_them(neutron: Neutron) -> None:
+    report(neutron, "host-3")  # has no overlay any more
+    network = make_network(neutron)
+    for host in ADDRESSES:
+        port_on(neutron, network, host)
+    vni = neutron.get(f"/v2.0/networks/{network['id']}", ADMIN).json()["network"]["provider:segmentation_id"]
+    (found,) = lookers.topology(Client(neutron))["networks"]
+    devices = [f"vxlan-{vni} at {ADDRESSES[host]} on {host}" for host in ("host-1", "host-2")]
+    assert found["overlays"] == devices
+    tree = StringIO()
+    Console(file=tree, width=200).print(lookers.network_tree(found))
+    assert all(device in tree.getvalue() for device in devices)
