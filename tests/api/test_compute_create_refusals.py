@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from compute_client import ADMIN, DEMO, DEMO_PROJECT, OTHER, Nova, messages
 
+from kilonova.compute import spec
 from kilonova.db.engine import Database
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -145,3 +146,24 @@ def test_what_is_accepted(nova: Nova) -> None:
     assert shown["pinned_availability_zone"] == "nova"
     forced = nova.create(ADMIN, availability_zone="nova:host-1")
     assert forced.status_code == 202
+
+
+def test_files_of_a_request_come_to_the_server_within_their_quotas(nova: Nova) -> None:
+    def file(path: str = "/etc/motd", content: bytes = b"hello") -> dict[str, str]:
+        return {"path": path, "contents": base64.b64encode(content).decode()}
+
+    for status, message, files in (
+        (403, "Personality file limit exceeded", [file()] * 6),
+        (403, "Personality file path exceeds maximum 255", [file("/" + "x" * 255)]),
+        (403, "Personality file content exceeds maximum 10240", [file(content=b"x" * 10241)]),
+        (400, "is not a 'base64'", [{"path": "/x", "contents": "no"}]),
+        (400, "a file has a path and contents", [{"path": "/x"}]),
+        (400, "", [{"path": "/x", "contents": "", "mode": "0777"}]),
+    ):
+        refused(nova, status, message, version="2.56", personality=files)
+    refused(nova, 400, "personality", version="2.57", personality=[file()])
+    made = nova.create(version="2.56", personality=[file(), file("/" + "x" * 254, b"x" * 10240)])
+    assert made.status_code == 202, made.text
+    id = made.json()["server"]["id"]
+    (first, second) = nova.database.read(lambda tx: spec.server_spec(tx, id)).files
+    assert (first.path, base64.b64decode(first.contents), len(second.contents)) == ("/etc/motd", b"hello", 13656)

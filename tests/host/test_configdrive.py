@@ -13,7 +13,7 @@ from guestlab import NETWORK, PORT, SERVER, server
 from kilonova.host.libvirt.configdrive import write_config_drive
 from kilonova.host.metadata_content import ec2_tree, get_network_data, openstack_files
 from kilonova.host.net.metadata import lookup
-from kilonova.model.specs import FixedIP, KeypairSpec, ServerSpec, SubnetSpec, VolumeSpec
+from kilonova.model.specs import FixedIP, InjectedFileSpec, KeypairSpec, ServerSpec, SubnetSpec, VolumeSpec
 
 replace = msgspec.structs.replace
 USER_DATA = b"#!/bin/sh\necho hello\n"
@@ -27,6 +27,7 @@ FULL = server(
     security_groups=("default", "web"),
     reservation_id="r-abcdef12",
     floating_ips=("172.24.4.100", "172.24.4.101"),
+    files=(InjectedFileSpec(path="/etc/motd", contents=base64.b64encode(b"hello\n").decode()),),
 )
 
 
@@ -37,7 +38,7 @@ def read_iso(path: Path, *, rock: bool = False) -> dict[str, bytes]:
     files = {}
     for name in listed.split("\n"):
         if name.rpartition("/")[2] in {"meta_data.json", "user_data", "network_data.json", "vendor_data.json",
-                                       "vendor_data2.json", "meta-data.json", "user-data"}:  # fmt: skip
+                                       "vendor_data2.json", "meta-data.json", "user-data", "0000"}:  # fmt: skip
             content = subprocess.run(["isoinfo", how, "-x", name, "-i", path], check=True, capture_output=True).stdout
             files[name.lstrip("/")] = content
     return files
@@ -66,6 +67,7 @@ def test_another_program_reads_every_file(drive: Path, rock: bool) -> None:
     assert files["openstack/latest/vendor_data.json"] == files["openstack/latest/vendor_data2.json"] == b"{}"
     assert json.loads(files["openstack/latest/network_data.json"]) == get_network_data(FULL)
     assert files["ec2/latest/user-data"] == files["ec2/2009-04-04/user-data"] == USER_DATA
+    assert files["openstack/content/0000"] == b"hello\n"
     assert json.loads(files["ec2/latest/meta-data.json"])["instance-id"] == "i-0000002a"
 
 
@@ -74,7 +76,7 @@ def meta_data(made: ServerSpec, version: str = "latest", **options: Any) -> dict
 
 
 def test_meta_data_has_what_nova_has() -> None:
-    meta = meta_data(FULL, with_password=True)
+    meta = meta_data(FULL, on_drive=True)
     seed = meta.pop("random_seed")
     assert len(base64.b64decode(seed)) == 512
     assert meta == {
@@ -88,6 +90,7 @@ def test_meta_data_has_what_nova_has() -> None:
         "public_keys": {"my key": KEY.public_key},
         "keys": [{"name": "my key", "type": "ssh", "data": KEY.public_key}],
         "admin_pass": "s3cret",
+        "files": [{"content_path": "/content/0000", "path": "/etc/motd"}],
         "devices": [],
         "dedicated_cpus": [],
     }
@@ -106,8 +109,9 @@ def test_meta_data_tells_what_its_user_tagged() -> None:
     assert "devices" not in meta_data(tagged, "2015-10-15")
 
 
-def test_the_password_is_on_the_drive_only() -> None:
-    assert "admin_pass" not in meta_data(FULL)
+def test_the_password_and_the_files_are_on_the_drive_only() -> None:
+    assert not {"admin_pass", "files"} & set(meta_data(FULL))
+    assert "openstack/content/0000" not in openstack_files(FULL)
     assert not any(b"s3cret" in content for content in openstack_files(FULL).values())
 
 

@@ -11,7 +11,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute import create_devices, flavors, hosts, keypairs, quotas, server_groups, servers, states
+from kilonova.compute import (
+    create_devices,
+    flavors,
+    hosts,
+    keypairs,
+    personality,
+    quotas,
+    server_groups,
+    servers,
+    states,
+)
 from kilonova.compute.flows import Flows
 from kilonova.compute.images import Image
 from kilonova.compute.tables import SERVERS
@@ -58,6 +68,7 @@ def create(call: Call) -> Created:
     flavor = _flavor(tx, context, body["flavorRef"])
     disks = create_devices.plan(tx, context, body, flavor)
     servers.check_metadata_quota(tx, context.project_id, body.get("metadata", {}))
+    files = personality.check(tx, context.project_id, body.get("personality", []))
     keypair = find_keypair(tx, context, body.get("key_name"))
     groups = _security_groups(tx, context, body)
     if isinstance(requested, list) and most > 1:
@@ -70,7 +81,9 @@ def create(call: Call) -> Created:
     if group:
         server_groups.check_room(tx, context, group, count)
     common = (
-        _common(call, body, placing, flavor, disks.image, keypair, hints) | groups | {"requested_networks": networks}
+        _common(call, body, placing, flavor, disks.image, keypair, hints) 
+        | groups
+        | {"requested_networks": networks, "personality": files}
     )
     if disks.on_volume and not body.get("imageRef"):
         common["image_id"] = ""  # its image is only what a volume is made from (Nova: _image_from_req_data)
@@ -190,8 +203,6 @@ def _check_many(requested: list[dict[str, Any]]) -> None:
 def check_not_offered(body: dict[str, Any]) -> None:
     if body.get("trusted_image_certificates"):
         raise BadRequest("Image certificates cannot be validated: this cloud has no key manager.")
-    if body.get("personality"):
-        raise BadRequest("Files cannot be injected into servers of this cloud; use user_data, which cloud-init writes.")
 
 
 def check_user_data(body: dict[str, Any]) -> None:

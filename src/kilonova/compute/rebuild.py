@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute import block_devices, create, servers, states, views, volume_backed
+from kilonova.compute import block_devices, create, personality, servers, states, views, volume_backed
 from kilonova.compute import schemas as s
 from kilonova.compute.images import check_fit, get_image
 from kilonova.compute.verbs import Asked
@@ -73,6 +73,7 @@ def _values(
     image = get_image(tx, call.context, argument["imageRef"])
     check_fit(image, server["flavor"], call.context, of_volume=root is not None)
     values = {COLUMNS[name]: value for name, value in argument.items() if name in COLUMNS}
+    values["personality"] = personality.check(tx, server["project_id"], argument.get("personality", []))
     values |= {"image_meta": image.meta} | ({"image_id": image.id} if root is None else {})
     for name in ("access_ip_v4", "access_ip_v6"):
         if name in values:

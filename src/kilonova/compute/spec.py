@@ -11,7 +11,7 @@ from kilonova.identity.tables import PROJECTS, USERS
 from kilonova.image import images
 from kilonova.model.errors import NotFound
 from kilonova.model.ids import iso
-from kilonova.model.specs import FlavorSpec, ImageSpec, KeypairSpec, ServerSpec, VolumeSpec
+from kilonova.model.specs import FlavorSpec, ImageSpec, InjectedFileSpec, KeypairSpec, ServerSpec, VolumeSpec
 from kilonova.network import ports, scheduling
 from kilonova.network.specs import network_specs, port_specs
 from kilonova.volume import states as volume_states
@@ -52,6 +52,7 @@ def server_spec(tx: Tx, server_id: str) -> ServerSpec:
         keypair=KeypairSpec(**keypair) if keypair else None,
         metadata=row["metadata"],
         user_data=row["user_data"],
+        files=tuple(InjectedFileSpec(**file) for file in row["personality"]),
         admin_password=row["admin_password"],
         guest_password=row["guest_password"],
         config_drive=row["config_drive"],

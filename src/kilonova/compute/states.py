@@ -123,7 +123,7 @@ def set_deleted(tx: Tx, server_id: str) -> None:
     _update(
         tx, server_id,
         vm_state="deleted", task_state=None, power_state=NO_STATE, terminated_at=when, deleted_at=when,
-        user_data=None, admin_password=None,
+        user_data=None, personality=[], admin_password=None,
     )  # fmt: skip
     tx.execute(SERVER_TAGS.delete().where(SERVER_TAGS.c.server_id == server_id))
 

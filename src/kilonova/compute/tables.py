@@ -37,6 +37,7 @@ SERVERS = sa.Table(
     sa.Column("admin_password", sa.String(255)),  # until the guest has it
     sa.Column("guest_password", sa.Text, nullable=False, default=""),  # as the guest posted it
     sa.Column("user_data", sa.Text),  # base64
+    sa.Column("personality", Json, nullable=False, default=list),  # [{"path", "contents": base64}, …]
     sa.Column("config_drive", sa.Boolean, nullable=False, default=False),
     sa.Column("disk_config", sa.String(6), nullable=False, default="MANUAL"),  # AUTO | MANUAL
     sa.Column("access_ip_v4", sa.String(39)),

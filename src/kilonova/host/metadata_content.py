@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any
 
-from kilonova.model.specs import FixedIP, NetworkSpec, PortSpec, ServerSpec, SubnetSpec
+from kilonova.model.specs import FixedIP, InjectedFileSpec, NetworkSpec, PortSpec, ServerSpec, SubnetSpec
 
 # From each date on, the file is there too. Every version has all that older ones have.
 OPENSTACK_VERSIONS = (
@@ -22,17 +22,19 @@ RANDOM_SEED, VENDOR_DATA, NETWORK_DATA, DEVICES, VENDOR_DATA2 = (
 )  # fmt: skip
 
 
-def openstack_files(server: ServerSpec, *, with_password: bool = False) -> dict[str, bytes]:
+def openstack_files(server: ServerSpec, *, on_drive: bool = False) -> dict[str, bytes]:
     """Path (`openstack/latest/meta_data.json`) → content, for each version and `latest`.
 
-    with_password: the admin password too, which Nova writes on the config drive only.
+    on_drive: the admin password and the files of the request too, which Nova writes on the config drive only.
     All but `random_seed`, new on each call, follows from the server alone.
     """
     seed = base64.b64encode(os.urandom(512)).decode()
     files: dict[str, bytes] = {}
+    if on_drive:
+        files |= {f"openstack{place}": base64.b64decode(file.contents) for place, file in _injected(server)}
     for version in OPENSTACK_VERSIONS:
         folder = f"openstack/{version}"
-        files[f"{folder}/meta_data.json"] = _json(_meta_data(server, version, seed, with_password))
+        files[f"{folder}/meta_data.json"] = _json(_meta_data(server, version, seed, on_drive))
         if (user_data := get_user_data(server)) is not None:
             files[f"{folder}/user_data"] = user_data
         if version >= VENDOR_DATA:
@@ -89,7 +91,7 @@ def get_network_data(server: ServerSpec) -> dict[str, Any]:
     return {"links": links, "networks": networks, "services": services}
 
 
-def _meta_data(server: ServerSpec, version: str, seed: str, with_password: bool) -> dict[str, Any]:
+def _meta_data(server: ServerSpec, version: str, seed: str, on_drive: bool) -> dict[str, Any]:
     content: dict[str, Any] = {
         "uuid": server.id,
         "hostname": get_hostname(server),
@@ -103,8 +105,10 @@ def _meta_data(server: ServerSpec, version: str, seed: str, with_password: bool)
         key = server.keypair
         content["public_keys"] = {key.name: key.public_key}
         content["keys"] = [{"name": key.name, "type": key.type, "data": key.public_key}]
-    if with_password and server.admin_password:
+    if on_drive and server.admin_password:
         content["admin_pass"] = server.admin_password
+    if on_drive and server.files:
+        content["files"] = [{"content_path": place, "path": file.path} for place, file in _injected(server)]
     if version >= RANDOM_SEED:
         content["random_seed"] = seed
     if version >= NETWORK_DATA:
@@ -114,6 +118,11 @@ def _meta_data(server: ServerSpec, version: str, seed: str, with_password: bool)
     if version >= "2020-10-14":
         content["dedicated_cpus"] = []
     return content
+
+
+def _injected(server: ServerSpec) -> list[tuple[str, InjectedFileSpec]]:
+    """(below `openstack`, where its content is, the file)."""
+    return [(f"/content/{number:04d}", file) for number, file in enumerate(server.files)]
 
 
 def _devices(server: ServerSpec) -> list[dict[str, Any]]:

@@ -229,6 +229,13 @@ class KeypairSpec(Spec, frozen=True):
     type: str = "ssh"
 
 
+class InjectedFileSpec(Spec, frozen=True):
+    """A file that the server is to find in its guest (Nova: personality)."""
+
+    path: str
+    contents: str  # base64
+
+
 class ServerSpec(Spec, frozen=True):
     """One server, as its host sees it. `instance_name` is libvirt's domain name (`instance-0000002a`)."""
 
@@ -255,6 +262,7 @@ class ServerSpec(Spec, frozen=True):
     keypair: KeypairSpec | None = None
     metadata: dict[str, str] = {}
     user_data: str | None = None  # base64, as Nova takes it
+    files: tuple[InjectedFileSpec, ...] = ()  # for the config drive
     admin_password: str | None = None
     guest_password: str = ""  # what the guest posted to the metadata service, encrypted for the user's key
     config_drive: bool = False

@@ -21,7 +21,7 @@ def write_config_drive(server: ServerSpec, path: Path) -> None:
 
 def config_drive_files(server: ServerSpec) -> dict[str, bytes]:
     """Path → content of all files of the drive."""
-    files = openstack_files(server, with_password=True)
+    files = openstack_files(server, on_drive=True)
     tree = ec2_tree(server)
     for version in ("2009-04-04", "latest"):
         files[f"ec2/{version}/meta-data.json"] = json.dumps(_plain(tree["meta-data"])).encode()
