@@ -15,6 +15,7 @@ from kilonova.network import seed as network
 from kilonova.volume import seed as volume
 
 GUEST_NAMES = ("kilonova-guest", "kilonova-guest-alt")
+GUEST_PROPERTIES = {"hw_scsi_model": "virtio-scsi"}  # the one SCSI controller that it has a driver for
 BUILT_GUEST = Path(__file__).resolve().parents[2] / "build" / "guest.qcow2"
 
 
@@ -38,16 +39,17 @@ def seed(database: Database, store: FileStore, config: Config, known: dict[str, 
 
 def _images(database: Database, store: FileStore, config: Config, known: dict[str, Any]) -> dict[str, Any]:
     wanted = dict(config.images)
-    for name in GUEST_NAMES:
-        if name not in wanted and name not in known:
-            wanted[name] = _guest_file(config)
+    built = [name for name in GUEST_NAMES if name not in wanted and name not in known]
+    for name in built:
+        wanted[name] = _guest_file(config)
     found = dict(known)
     for name, path in wanted.items():
         if name in known:
             continue
         identifier = new_id()
         disk_format = "qcow2" if path.open("rb").read(4) == b"QFI\xfb" else "raw"
-        images.register(database, store, identifier, images.FromFile(name, path, disk_format))
+        properties = GUEST_PROPERTIES if name in built else {}
+        images.register(database, store, identifier, images.FromFile(name, path, disk_format, properties=properties))
         found[name] = {"id": identifier, "file": str(path.resolve())}
     return found
 

@@ -15,9 +15,9 @@ from kilonova.db.engine import Database, Tx
 from kilonova.host.diagnostics import Diagnostics, Disk, Nic
 from kilonova.identity.tables import PROJECTS
 from kilonova.image.tables import IMAGES
-from kilonova.model.errors import Unauthorized
+from kilonova.model.errors import Unauthorized, Unavailable
 from kilonova.model.ids import new_id, now
-from kilonova.model.specs import HostInventory
+from kilonova.model.specs import HostInventory, ImageSpec
 from kilonova.network import ports
 from kilonova.network import routes as network_routes
 from kilonova.web.call import Context
@@ -47,6 +47,10 @@ class WrittenDown:
         self.started: list[tuple[str, str]] = []
         self.noted: list[tuple[str, str, str | None]] = []
         self.requests: dict[str, list[Action]] = {}
+        self.cached: list[tuple[str, str]] = []
+        self.deaf: set[str] = set()  # hosts that do not listen
+        self.passwords: list[tuple[str, str, str, str]] = []
+        self.agent_refuses: str | None = None
 
     def start(self, tx: Tx, kind: str, server_id: str, context: Context, data: dict[str, Any]) -> None:
         tx.after_commit(lambda: self._note(kind, server_id, context))
@@ -75,6 +79,15 @@ class WrittenDown:
         found = Diagnostics(power_state=1, memory_kib=65536, max_memory_kib=131072, cpu_times=(17,), disks=(disk,),
                             memory_stats={"actual": 65536}, nics=(nic, Nic(mac_address="fa:16:3e:00:00:02")))  # fmt: skip
         return dict(msgspec.to_builtins(found))
+
+    def cache_image(self, host: str, image: ImageSpec) -> None:
+        if host in self.deaf:
+            raise Unavailable(f"Host {host} is not connected.")
+        self.cached.append((host, image.id))
+
+    def set_admin_password(self, server_id: str, host: str, user: str, password: str) -> str | None:
+        self.passwords.append((server_id, host, user, password))
+        return self.agent_refuses
 
     def console_output(self, server_id: str, host: str, length: int | None) -> str:
         lines = [f"line {number} of {host}" for number in range(5)]

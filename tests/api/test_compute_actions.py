@@ -259,3 +259,30 @@ def test_what_administrators_do_without_a_host(nova: Nova) -> None:
     assert nova.post(f"/servers/{id}/action", {"lock": None}).status_code == 202
     assert nova.post(f"/servers/{id}/action", {"unlock": None}).status_code == 202
     assert [noted[0] for noted in nova.shared.flows.noted] == ["resetState", "lock", "unlock"]
+
+
+def test_the_password_is_changed_by_the_agent_in_the_guest(nova: Nova) -> None:
+    flows = nova.shared.flows
+    change = {"changePassword": {"adminPass": "s3cret"}}
+    without, promised = nova.active(), {"hw_qemu_guest_agent": "yes"}
+    refused = nova.post(f"/servers/{without}/action", change)
+    assert (refused.status_code, messages(refused)) == (409, "QEMU guest agent is not enabled")
+    for properties, user in (({}, "root"), ({"os_type": "windows"}, "Administrator"), ({"os_admin_user": "me"}, "me")):
+        id = nova.active(imageRef=nova.add_image(properties=promised | properties))
+        assert nova.post(f"/servers/{id}/action", change).status_code == 202
+        assert flows.passwords.pop() == (id, "host-1", user, "s3cret")
+    assert flows.noted == [("changePassword", noted, None) for _, noted, _ in flows.noted]
+    flows.agent_refuses = "the QEMU guest agent does not answer"
+    failed = nova.post(f"/servers/{id}/action", change)
+    assert (failed.status_code, flows.agent_refuses in messages(failed)) == (409, True)
+    assert flows.noted[-1] == ("changePassword", id, flows.agent_refuses)
+    flows.passwords.clear()
+    for fields in ({"vm_state": "stopped"}, {"task_state": "rebooting"}, {"host": None}):
+        put(nova, id, **{"vm_state": "active", "task_state": None, "host": "host-1", **fields})
+        assert nova.post(f"/servers/{id}/action", change).status_code == 409, fields
+    put(nova, id, host="host-1")
+    for body in ({"changePassword": {}}, {"changePassword": {"adminPass": 1}}, {"changePassword": None}):
+        assert nova.post(f"/servers/{id}/action", body).status_code == 400, body
+    assert nova.post(f"/servers/{id}/action", change, READER).status_code == 403
+    assert nova.post(f"/servers/{id}/action", change, OTHER).status_code == 404
+    assert flows.passwords == []

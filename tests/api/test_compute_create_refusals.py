@@ -97,6 +97,13 @@ def test_other_words_of_the_body(nova: Nova) -> None:
         {"boot_index": 0, "uuid": nova.image, "source_type": "image", "destination_type": "local"},
         {"boot_index": -1, "source_type": "blank", "destination_type": "local", "guest_format": "swap", "volume_size": 1},
     ])  # fmt: skip
+    for key, value, words in (
+        ("disk_bus", "floppy", "disk bus floppy is not valid"),
+        ("device_type", "tape", "device type tape is not valid"),
+        ("device_type", "cdrom", "cdrom cannot be on the disk bus virtio"),
+    ):
+        device = {"uuid": NOWHERE, "source_type": "volume", "destination_type": "volume", "disk_bus": "virtio"}
+        refused(nova, 400, words, block_device_mapping_v2=[device | {key: value}])
     for wrong in (
         {"name": ""}, {"name": " x"}, {"name": "x" * 256}, {"name": None}, {"flavorRef": None}, {"nonsense": 1},
         {"metadata": {"a": 1}}, {"min_count": 0}, {"max_count": "x"}, {"config_drive": "maybe"}, {"tags": ["a,b"]},

@@ -1,5 +1,6 @@
 """Server groups and host aggregates at Nova's door, and what the scheduler makes of them."""
 
+import uuid
 from typing import Any
 
 import pytest
@@ -258,3 +259,31 @@ def test_a_host_that_is_gone_is_in_no_aggregate(nova: Nova) -> None:
     services = nova.get("/os-services?host=host-2", ADMIN).json()["services"]
     assert nova.delete(f"/os-services/{services[0]['id']}", ADMIN).status_code == 204
     assert nova.get(f"/os-aggregates/{id}", ADMIN).json()["aggregate"]["hosts"] == []
+
+
+def test_images_are_cached_on_the_hosts_of_an_aggregate(nova: Nova) -> None:
+    flows = nova.shared.flows
+    for host in ("host-2", "host-3"):
+        nova.add_host(host)
+    id = aggregate(nova)
+    for host in ("host-1", "host-2"):
+        act(nova, id, "add_host", host=host)
+    kernel, queued = nova.add_image(), nova.add_image(status="queued")
+    image = nova.add_image(properties={"kernel_id": kernel})
+    flows.deaf = {"host-1"}
+    body = {"cache": [{"id": image}, {"id": queued}, {"id": str(uuid.uuid4())}]}  # the last is nobody's image
+    path = f"/os-aggregates/{id}/images"
+    assert nova.post(path, body, ADMIN, "2.80").status_code == 404
+    accepted = nova.post(path, body, ADMIN)
+    assert (accepted.status_code, accepted.content) == (202, b"")
+    assert flows.cached == [("host-2", image), ("host-2", kernel)]
+    for wrong, status in (
+        ({"cache": []}, 400),
+        ({"cache": [{"id": "x"}]}, 400),
+        ({"cache": [{"id": image}, {"id": image}]}, 400),
+        ({}, 400),
+    ):
+        assert nova.post(path, wrong, ADMIN).status_code == status, wrong
+    assert nova.post("/os-aggregates/777/images", body, ADMIN).status_code == 404
+    assert nova.post(path, body).status_code == 403
+    assert len(flows.cached) == 2

@@ -56,14 +56,17 @@ def test_a_guest_boots_is_reached_and_outlives_the_process(cloud: RunningCloud) 
     demo.network.create_security_group_rule(
         security_group_id=group.id, direction="ingress", protocol="tcp", port_range_min=22, port_range_max=22
     )
+    key = demo.compute.create_keypair(name="real")
     server = demo.compute.create_server(
-        name="real", flavor_id="1", image_id=cloud.json["images"]["kilonova-guest"]["id"],
+        name="real", flavor_id="1", key_name=key.name, image_id=cloud.json["images"]["kilonova-guest"]["id"],
         networks=[{"uuid": cloud.json["networks"]["demo"]}], security_groups=[{"name": "ssh"}],
     )  # fmt: skip
     active = wait_for(lambda: (s := demo.compute.get_server(server.id)).status in ("ACTIVE", "ERROR") and s)
     assert active.status == "ACTIVE", active.fault
     assert "Linux real" in ssh(cloud, server, "uname -a")
     assert server.id in ssh(cloud, server, "wget -q -O - http://169.254.169.254/openstack/latest/meta_data.json")
+    for home in ("/home/cirros", "/root"):
+        assert key.public_key.strip() in ssh(cloud, server, f"sudo cat {home}/.ssh/authorized_keys")
     assert "login:" in demo.compute.get_server_console_output(server.id)["output"]
     boot_id = ssh(cloud, server, "cat /proc/sys/kernel/random/boot_id")
     assert cloud.stop() == 0

@@ -20,6 +20,7 @@ from backed_stories import (
 from handcloud import HandCloud
 from volume_stories import ask, content, made, rows, the, volume
 
+from kilonova.compute.spec import server_spec
 from kilonova.model.errors import HostError
 from kilonova.placement.tables import ALLOCATIONS
 from kilonova.volume.tables import ATTACHMENTS
@@ -217,6 +218,26 @@ def test_a_guest_does_not_start_while_its_volume_moves(cloud: HandCloud) -> None
     gone(cloud, server_id)
 
 
+def test_a_device_has_a_name_of_the_bus_that_it_asks_for(cloud: HandCloud) -> None:
+    """What its host hears of it, too; the server's own disk is on its image's bus."""
+    asked = (("scsi", "lun"), (None, None), ("ide", "cdrom"), (None, "cdrom"), ("virtio", "disk"))
+    devices = [
+        {"source_type": "volume", "destination_type": "volume", "uuid": volume(cloud), "delete_on_termination": True,
+         **({"disk_bus": bus} if bus else {}), **({"device_type": kind} if kind else {})}
+        for bus, kind in asked
+    ]  # fmt: skip
+    wanted = {"name": "b", "flavorRef": cloud.flavor, "networks": "none", "imageRef": cloud.image}
+    body = {"server": wanted | {"block_device_mapping_v2": devices}}
+    server_id = cloud.api("POST", COMPUTE, body, "2.67")["server"]["id"]
+    cloud.run()
+    found = cloud.database.read(lambda tx: server_spec(tx, server_id)).volumes
+    assert [(each.device, each.bus, each.device_type) for each in found] == [
+        ("/dev/sda", "scsi", "lun"), ("/dev/vdb", "", "disk"), ("/dev/hda", "ide", "cdrom"), ("/dev/sdb", "", "cdrom"),
+        ("/dev/vdc", "virtio", "disk"),
+    ]  # fmt: skip
+    gone(cloud, server_id)
+
+
 def test_what_is_refused_of_a_swap(cloud: HandCloud) -> None:
     server_id = written(cloud)
     root = root_volume(cloud, server_id)
@@ -247,6 +268,34 @@ def test_what_is_refused_of_a_swap(cloud: HandCloud) -> None:
     assert set(cloud.volumes_of(server_id)) == {root, large}
     assert (cloud.volumes()[second], cloud.volumes()[small]) == ("available", "available")
     gone(cloud, server_id)
+
+
+def test_a_volume_of_several_servers_is_not_swapped(cloud: HandCloud) -> None:
+    """Whoever writes to it from elsewhere would write to the old one."""
+    for token, path, body in (
+        ("admin", "types", {"volume_type": {"name": "many", "extra_specs": {
+            "multiattach": "<is> True", "volume_backend_name": "file"}}}),
+        ("demo", "volumes", {"volume": {"size": 1, "volume_type": "many", "name": "shared"}}),
+    ):  # fmt: skip
+        cloud.api("POST", f"/volume/v3/{path}", body, token=token)
+    cloud.run()
+    shared = next(row["id"] for row in rows(cloud, "volume") if row["name"] == "shared")
+    server_id = cloud.create()
+    cloud.run()
+    cloud.api("POST", f"{COMPUTE}/{server_id}/os-volume_attachments", {"volumeAttachment": {"volumeId": shared}}, "2.60")
+    cloud.run()
+    elsewhere = {"attachment": {"volume_uuid": shared, "instance_uuid": "c" * 8 + "-0000-4000-8000-" + "0" * 12}}
+    cloud.http.post("/volume/v3/attachments", json=elsewhere, headers={
+        "X-Auth-Token": "demo", "OpenStack-API-Version": "volume 3.71"}).raise_for_status()  # fmt: skip
+    new = made(cloud, "volume", {"size": 1, "volume_type": "here"})
+    cloud.run()
+    answer = cloud.http.put(
+        f"{COMPUTE}/{server_id}/os-volume_attachments/{shared}", json={"volumeAttachment": {"volumeId": new}},
+        headers={"X-Auth-Token": "admin"},
+    )  # fmt: skip
+    assert answer.status_code == 409, answer.text
+    assert shared in cloud.volumes_of(server_id)
+    assert cloud.volumes()[new] == "available"
 
 
 def test_a_delete_during_a_swap_frees_both_volumes(cloud: HandCloud) -> None:

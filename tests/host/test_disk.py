@@ -8,6 +8,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -341,3 +342,25 @@ def test_the_cache_loses_old_images_that_no_disk_is_over(
     prepare(server(image=used), layout, glance)
     assert glance.fetched.count("image-one") == 2
     assert cache.evict(Layout(tmp_path / "nothing here")) == []
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_images_are_fetched_before_a_server_asks(layout: Layout, glance: Glance, image: ImageSpec, tmp_path: Path) -> None:
+    """One that cannot be had does not keep the others from coming."""
+    wanted = [ImageSpec(id="gone", name="gone", disk_format="raw", size=1), image, another(glance, tmp_path, "more")]
+    fetcher = cache.Precache(lambda each: disk.ensure_base(each, layout, glance.fetch))
+    for each in (*wanted, image):
+        fetcher.add(each)
+    names = sorted(layout.base(each.id).name for each in wanted[1:])
+    wait_until(lambda: layout.base_dir.exists() and cached(layout) == names)
+    assert sorted(glance.fetched) == ["gone", "image-one", "more"]
+    assert prepare(server(image=image), layout, glance) == ["disk"]
+    fetcher.add(another(glance, tmp_path, "later"))  # its thread had come to its end
+    wait_until(lambda: layout.base("later").exists())
+    assert len(glance.fetched) == 4

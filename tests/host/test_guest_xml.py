@@ -64,6 +64,15 @@ CASES: dict[str, tuple[ServerSpec, HostFacts]] = {
         server(volumes=(replace(ISCSI, connection={"data": ISCSI.connection | CHAP}), FILE, RBD, LOCAL)),
         replace(FACTS, iscsi_initiator="qemu"),
     ),
+    "buses": (
+        server(volumes=(
+            replace(ISCSI, device="/dev/sda", bus="scsi", device_type="lun"),
+            replace(FILE, device="/dev/sdb", bus="scsi", device_type="lun", connection={"device_path": "/x"}),
+            replace(FILE, id=RESCUE.id, device="/dev/hda", bus="ide", device_type="cdrom", connection={"device_path": "/y"}),
+            replace(LOCAL, device="/dev/sdc", bus="usb"),
+        )),
+        FACTS,
+    ),
     "rescue": (server(OLD, rescue=RESCUE, config_drive=True, volumes=(ISCSI,)), FACTS),
     "rescue-stable": (server(OLD, rescue=STABLE, config_drive=True, volumes=(ISCSI,), kernel=KERNEL), FACTS),
     "disks": (server(TOPOLOGY, flavor=BIG, config_drive=True, volumes=(ISCSI,)), FACTS),
@@ -223,6 +232,14 @@ def test_a_server_booted_from_a_volume_has_it_as_its_first_disk() -> None:
         (BOOT_VOLUME.id, "vda"),
         (ISCSI.id, "vdb"),
     ]
+
+
+def test_a_server_booted_from_a_volume_of_another_bus_than_its_image_s() -> None:
+    root = replace(BOOT_VOLUME, device="/dev/sda", bus="scsi", device_type="lun")
+    made = ET.fromstring(get_guest_config(replace(SERVER, image=None, volumes=(root,)), FACTS))
+    disk = made.find("./devices/disk")
+    assert (disk.get("device"), disk.find("target").attrib) == ("disk", {"dev": "sda", "bus": "scsi"})
+    assert made.find("./devices/controller[@type='scsi']").get("model") == "virtio-scsi"
 
 
 def test_only_tcg_gets_a_smaller_buffer() -> None:

@@ -74,18 +74,19 @@ def name_all(devices: list[Device], flavor: dict[str, Any], properties: dict[str
     """Place in `devices` → `/dev/vdb`, for those that are volumes (Nova: default_device_names_for_instance).
 
     The root disk comes first, then the flavor's ephemeral and swap disks, then the volumes; names that were asked for
-    are kept where they fit the disks' bus.
+    are kept where they fit the disk's bus.
     """
-    prefix = prefix_of(properties)
+    local = prefix_of(properties)
     taken = {device.name for device in devices if device.name and device.target == "volume" and not device.is_root}
     names = {}
     for place in sorted(range(len(devices)), key=lambda place: (not devices[place].is_root, place)):
         device = devices[place]
+        prefix = _prefix(device, properties) if device.target == "volume" else local
         if device.is_root:
             first = next_name(taken, prefix)
             taken.add(first)
             for _ in range(bool(flavor["ephemeral_gb"]) + bool(flavor["swap_mb"])):
-                taken.add(next_name(taken, prefix))
+                taken.add(next_name(taken, local))
             if device.target == "volume":
                 names[place] = first
         elif device.target == "volume":
@@ -117,6 +118,13 @@ def name_one(tx: Tx, server: sa.RowMapping, asked: str | None) -> str:
 def prefix_of(properties: dict[str, Any]) -> str:
     """How the names of disks begin on the bus that an image asks for: vd, sd or hd."""
     return DISK_PREFIXES.get(str(properties.get("hw_disk_bus", "virtio")), "vd")
+
+
+def _prefix(device: Device, properties: dict[str, Any]) -> str:
+    """The same of one device: it may ask for a bus of its own, and no CD-ROM is on virtio."""
+    if device.disk_bus:
+        return DISK_PREFIXES[device.disk_bus]
+    return "sd" if device.device_type == "cdrom" and prefix_of(properties) == "vd" else prefix_of(properties)
 
 
 def next_name(taken: set[str | None] | set[str], prefix: str) -> str:

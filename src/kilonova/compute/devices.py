@@ -8,8 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.model.errors import BadRequest
+from kilonova.model.hardware import DISK_PREFIXES
 from kilonova.web.validate import TRUE
 
+DEVICE_TYPES = ("disk", "cdrom", "lun")
 INVALID = "Block Device Mapping is Invalid: "
 BOOT_SEQUENCE = f"{INVALID}Boot sequence for the instance and image/block device mapping combination is not valid."
 TWO_SYNTAXES = "Using different block_device_mapping syntaxes is not allowed in the same request."
@@ -149,6 +151,13 @@ def _of_new(entry: dict[str, Any]) -> Device | None:
         raise BadRequest(f"{INVALID}Invalid device UUID.")
     if target == "local" and source in ("volume", "snapshot"):
         raise BadRequest(f"{INVALID}Mapping {source} to local is not supported.")
+    bus, kind = entry.get("disk_bus") or None, entry.get("device_type") or None
+    if bus not in (None, *DISK_PREFIXES):
+        raise BadRequest(f"{INVALID}The provided disk bus {bus} is not valid.")
+    if kind not in (None, *DEVICE_TYPES):
+        raise BadRequest(f"{INVALID}The provided device type {kind} is not valid.")
+    if kind == "cdrom" and bus == "virtio":
+        raise BadRequest(f"{INVALID}A cdrom cannot be on the disk bus {bus}.")
     return Device(
         source, target, source_id,
         size_gb=_size(entry),
@@ -157,8 +166,8 @@ def _of_new(entry: dict[str, Any]) -> Device | None:
         delete_on_termination=_is_true(entry.get("delete_on_termination")) or target == "local",
         volume_type=entry.get("volume_type") or None,
         tag=entry.get("tag"),
-        disk_bus=entry.get("disk_bus"),
-        device_type=entry.get("device_type"),
+        disk_bus=bus,
+        device_type=kind,
         guest_format=entry.get("guest_format"),
     )  # fmt: skip
 

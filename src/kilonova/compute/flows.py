@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from kilonova.db.engine import Tx
+from kilonova.model.specs import ImageSpec
 from kilonova.web.call import Context
 
 # of flows that a request starts
@@ -86,6 +87,12 @@ class Flows(Protocol):
 
     def diagnostics(self, server_id: str, host: str) -> dict[str, Any]:
         """What the guest's devices have done (`host/contract.py`). Does I/O, too."""
+
+    def cache_image(self, host: str, image: ImageSpec) -> None:
+        """The host begins to fetch it. Unavailable. Does I/O, too."""
+
+    def set_admin_password(self, server_id: str, host: str, user: str, password: str) -> str | None:
+        """Why the agent inside the guest did not set it; None when it did. Unavailable. Does I/O, too."""
 
     def console_address(self, server_id: str, host: str, console_type: str) -> dict[str, Any]:
         """{"running": whether the guest is, "address", "port"}; port None where it has no such console. Does I/O, too."""

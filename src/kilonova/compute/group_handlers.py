@@ -1,16 +1,20 @@
 """What the routes below /os-server-groups and /os-aggregates do."""
 
+import logging
 from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute import aggregates, server_groups
+from kilonova.compute import aggregates, images, server_groups
 from kilonova.compute import schemas as s
-from kilonova.model.errors import BadRequest
+from kilonova.db.engine import Tx
+from kilonova.model.errors import BadRequest, Unavailable
+from kilonova.model.specs import ImageSpec
 from kilonova.web import paging
 from kilonova.web.call import Call, Version
 from kilonova.web.validate import whole
 
+LOG = logging.getLogger(__name__)
 HARD = ["anti-affinity", "affinity"]
 SOFT = ["soft-anti-affinity", "soft-affinity"]
 
@@ -82,6 +86,10 @@ AGGREGATE_ACTION = {
         for name, schema in (("add_host", HOST), ("remove_host", HOST), ("set_metadata", SET_METADATA))
     ]
 }
+UUID = {"type": "string", "format": "uuid"}
+CACHE_IMAGES = s.closed(
+    {"cache": {"type": "array", "minItems": 1, "items": s.closed({"id": UUID}, ("id",))}}, ("cache",)
+)
 
 
 def _aggregate(call: Call, row: sa.RowMapping, hosts: list[str]) -> dict[str, Any]:
@@ -145,3 +153,25 @@ def act_on_aggregate(call: Call) -> dict[str, Any]:
     else:
         aggregates.set_metadata(call.tx, row, argument["metadata"])
     return _shown(call, call.params["id"])
+
+
+def cache_images(call: Call) -> None:
+    """Each host of the aggregate that listens begins to fetch the images; opens its own transaction.
+
+    What comes to nothing is logged, as in Nova (`ComputeTaskManager.cache_images`): the request is only to be accepted.
+    """
+    ids = [each["id"] for each in call.body["cache"]]
+    if len(set(ids)) != len(ids):
+        raise BadRequest("Duplicate images in request")
+
+    def look(tx: Tx) -> tuple[list[str], list[ImageSpec]]:
+        row = aggregates.get(tx, call.params["id"])
+        return aggregates.members(tx, [row["id"]])[row["id"]], images.to_cache(tx, call.context, ids)
+
+    hosts, wanted = call.database.read(look)
+    for host in hosts:
+        for image in wanted:
+            try:
+                call.services.flows.cache_image(host, image)
+            except Unavailable as error:
+                LOG.warning("image %s is not fetched beforehand: %s", image.id, error)

@@ -1,5 +1,6 @@
 """What compute must know of an image before it makes a server from it."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,9 +10,11 @@ from kilonova.db.engine import Tx
 from kilonova.image import images
 from kilonova.model import hardware
 from kilonova.model.errors import BadRequest, Forbidden, NotFound
+from kilonova.model.specs import ImageSpec
 from kilonova.web.call import Context
 
 GIB = 1 << 30
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,3 +100,19 @@ def check_fit(image: Image, flavor: sa.RowMapping, context: Context, *, of_volum
             "Flavor's disk is smaller than the minimum size specified in image metadata. "
             f"Flavor disk is {size} bytes, minimum size is {image.min_disk_gb * GIB} bytes."
         )
+
+
+def to_cache(tx: Tx, context: Context, ids: list[str]) -> list[ImageSpec]:
+    """Those that are to be had, each with its kernel and ramdisk; of the others the log tells."""
+    found: dict[str, ImageSpec] = {}
+    for id in ids:
+        try:
+            if images.get(tx, context, id)["status"] != "active":
+                raise NotFound(f"Image {id} is not active.")
+            image = images.image_spec(tx, id)
+            parts = [images.image_spec(tx, part) for part in (image.kernel_id, image.ramdisk_id) if part]
+        except NotFound as error:
+            LOG.warning("image %s is not fetched beforehand: %s", id, error)
+            continue
+        found |= {each.id: each for each in (image, *parts)}
+    return list(found.values())

@@ -46,6 +46,9 @@ ROUTES: dict[str, Route] = {
     "POST /v2.1/os-aggregates/{id}/action": Route(
         groups.act_on_aggregate, "os-aggregates:action", schema=groups.AGGREGATE_ACTION
     ),
+    "POST /v2.1/os-aggregates/{id}/images": Route(
+        groups.cache_images, "os-aggregates:images", 202, tx="none", schema=groups.CACHE_IMAGES, since=(2, 81)
+    ),
     "GET /v2.1/os-simple-tenant-usage": Route(usage.index, "os-simple-tenant-usage:list"),
     "GET /v2.1/os-simple-tenant-usage/{id}": Route(usage.show, "os-simple-tenant-usage:show"),
     "GET /v2.1/os-instance_usage_audit_log": Route(usage.audit_log, "os-instance-usage-audit-log:list"),
@@ -148,7 +151,7 @@ POLICY: dict[str, Rule] = {
     "os-server-groups:show": project_reader,
     "os-server-groups:create": project_member,
     "os-server-groups:delete": project_member,
-    **{f"os-aggregates:{verb}": admin for verb in ("index", "create", "show", "update", "delete", "action")},
+    **{f"os-aggregates:{verb}": admin for verb in ("index", "create", "show", "update", "delete", "action", "images")},
     "os-attach-interfaces:create": project_member,
     "os-attach-interfaces:delete": project_member,
     "os-simple-tenant-usage:list": admin,

@@ -14,6 +14,7 @@ from kilonova.compute import (
     listing,
     moves,
     networks,
+    passwords,
     rescue,
     security_groups,
     servers,
@@ -160,7 +161,14 @@ def console_output(call: Call, argument: Any) -> Reply:
     return Reply({"output": CONTROL.sub("", text)}, 200)
 
 
+def change_password(call: Call, argument: Any) -> Reply:
+    _allow(call, "os-admin-password", project_member)
+    call.check(argument, passwords.SCHEMA)
+    return passwords.change(call, argument)
+
+
 ASKING: dict[str, Callable[[Call, Any], Reply]] = {  # ask the server's host, outside of any transaction
+    passwords.ACTION: change_password,
     "os-getConsoleOutput": console_output,
     **{name: partial(consoles.act, name) for name in consoles.ACTIONS | consoles.REFUSED},
 }

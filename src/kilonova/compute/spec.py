@@ -88,6 +88,8 @@ def _volumes(tx: Tx, server_id: str) -> tuple[VolumeSpec, ...]:
                 moving=volume["target_backend"] not in (None, volume["backend"]),
                 shared=any(one["connection_info"] for one in held.values()),
                 tag=row["tag"] or "",
+                bus=row["disk_bus"] or "",
+                device_type=row["device_type"] or "disk",
             )
         )
     return tuple(found)

@@ -104,7 +104,7 @@ def _swap(call: Call, server: sa.RowMapping, row: sa.RowMapping, wanted: str) ->
     if new["size"] < old["size"]:
         raise BadRequest("Invalid volume: New volume must be the same size or larger.")
     if old["multiattach"] and len(volumes.attachments_of(tx, old["id"])) > 1:
-        raise BadRequest("Swapping multi-attach volumes with more than one read/write attachment is not supported.")
+        raise Conflict("Swapping multi-attach volumes with more than one read/write attachment is not supported.")
     attachments.begin_detaching(tx, call.context, old["id"])
     reserved = attachments.reserve(tx, call.context, new["id"], server["id"])
     data = {

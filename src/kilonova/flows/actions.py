@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
+from msgspec import to_builtins
 
 from kilonova.compute.flows import Action, Event
 from kilonova.db.engine import Tx
@@ -12,6 +13,7 @@ from kilonova.flow.tables import EVENTS, FLOWS
 from kilonova.flows.asks import Asks
 from kilonova.flows.captures import capture
 from kilonova.flows.consoles import HostConsole, open_console
+from kilonova.model.specs import ImageSpec
 from kilonova.web.call import Context
 
 REPLACING = ("delete", "hard_reboot")  # these need not wait for what is under way
@@ -70,6 +72,14 @@ class FlowActions:
     def diagnostics(self, server_id: str, host: str) -> dict[str, Any]:
         found: dict[str, Any] = self.asks.ask(host, "diagnostics", server_id=server_id)
         return found
+
+    def cache_image(self, host: str, image: ImageSpec) -> None:
+        self.asks.ask(host, "cache_image", image=to_builtins(image))
+
+    def set_admin_password(self, server_id: str, host: str, user: str, password: str) -> str | None:
+        answer = self.asks.ask(host, "set_admin_password", server_id=server_id, user=user, password=password)
+        refused: str | None = answer["refused"]
+        return refused
 
     def console_address(self, server_id: str, host: str, console_type: str) -> dict[str, Any]:
         found: dict[str, Any] = self.asks.ask(host, "console_address", server_id=server_id, console_type=console_type)

@@ -22,7 +22,8 @@ from kilonova.model.errors import HostError, Later
 from kilonova.model.specs import HostInventory, HostNetwork, ServerSpec, StoredBackup, StoredSnapshot, StoredVolume
 
 LOOK = "look"  # an Ask that wants no answer: what the loops keep true may have changed
-# methods of Host that an Ask may name: they change nothing that guests have (what a person types into one apart)
+# methods of Host that an Ask may name: they change nothing that guests have, apart from what a person types into one, or has
+# its agent do
 QUESTIONS = frozenset(
     {
         "console_output",
@@ -38,6 +39,8 @@ QUESTIONS = frozenset(
         "connect_volume",
         "stored_volumes",
         "has_snapshot",
+        "cache_image",
+        "set_admin_password",
     }
 )
 
@@ -314,6 +317,12 @@ class Host(Protocol):
 
     def console_output(self, server_id: str, length: int | None) -> str:
         """The last `length` lines (None: all there are) of a guest's console log."""
+
+    def cache_image(self, image: dict[str, Any]) -> None:
+        """Begins to fetch an image (an ImageSpec) for the servers to come, unless it is there; what fails is logged."""
+
+    def set_admin_password(self, server_id: str, user: str, password: str) -> dict[str, Any]:
+        """Lets the agent inside the guest set a user's password: {"refused": why it did not, None if it did}."""
 
     def diagnostics(self, server_id: str) -> dict[str, Any]:
         """What the guest and its devices have used: a Diagnostics (host/diagnostics.py)."""

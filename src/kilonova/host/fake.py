@@ -171,6 +171,12 @@ class FakeHost(FakeVolumes, FakeDisks):
     def inject_nmi(self, work: Work) -> Any:
         self._need_running(work.server.id, PAUSED)
 
+    def cache_image(self, image: dict[str, Any]) -> None:
+        """It keeps no images: its disks only say what they are made from."""
+
+    def set_admin_password(self, server_id: str, user: str, password: str) -> dict[str, Any]:
+        return {"refused": None if self._runs(server_id) else "its guest does not run"}
+
     def diagnostics(self, server_id: str) -> dict[str, Any]:
         domain = self._get("domains", server_id)
         return msgspec.to_builtins(Diagnostics(power_state=domain["power_state"] if domain else SHUTDOWN))

@@ -182,6 +182,8 @@ class VolumeSpec(Spec, frozen=True):
     stored_as: str = ""  # its name there, unless it is Cinder's volume_name_template
     moving: bool = False  # to another backend: who opens it now, opens what it is about to leave
     tag: str = ""  # the user's, for the metadata
+    bus: str = ""  # asked for; else the image's hw_disk_bus
+    device_type: str = "disk"  # disk | cdrom | lun
 
     @property
     def name(self) -> str:

@@ -54,7 +54,7 @@ class Attachments:
         guest = self._guest(work.server.id)
         present = next((disk for scope in guest.scopes() if (disk := guest.disk(volume.name, scope)) is not None), None)
         dev = volumes.device_of(present) if present is not None else self._device(guest, work.server, volume)
-        disk = self._disk(volume, dev, bus_of(dev, get_hardware(work.server).disk_bus))
+        disk = self._disk(volume, dev, bus_of(dev, volume.bus or get_hardware(work.server).disk_bus))
         volumes.attach_volume(guest, disk, volume.name)
         return {"device": f"/dev/{dev}"}
 
@@ -120,7 +120,7 @@ class Attachments:
         """The name that the volume was promised, or the first that is free."""
         if volume.device:
             return volume.device.removeprefix("/dev/")
-        bus = get_hardware(server).disk_bus
+        bus = volume.bus or get_hardware(server).disk_bus
         return volumes.free_device(guest, device_names(bus))
 
 

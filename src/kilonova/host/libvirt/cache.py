@@ -1,19 +1,25 @@
 """What `_base` may lose: images that no disk of this host is made over, when they are old or when room is short.
+And what it gets before a server asks for it.
 
-Nova: `nova/virt/libvirt/imagecache.py` (ImageCacheManager, remove_unused_original_minimum_age_seconds).
+Nova: `nova/virt/libvirt/imagecache.py` (ImageCacheManager, remove_unused_original_minimum_age_seconds), `cache_images`.
 """
 
+import logging
 import os
 import re
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kilonova.host.calls import outside
 from kilonova.host.libvirt.disk import backing, locked
 from kilonova.host.libvirt.layout import Layout
+from kilonova.model.specs import ImageSpec
+
+LOG = logging.getLogger(__name__)
 
 IMAGE = re.compile("[0-9a-f]{40}")  # the SHA-1 of an image's id
 YOUNGEST = 300.0  # seconds that a server has from the image's arrival to its disk over it
@@ -71,3 +77,42 @@ def _remove(layout: Layout, base: Path) -> bool:
                 empty.unlink(missing_ok=True)
             os.unlink(base)
     return True
+
+
+class Precache:
+    """Fetches images one after another, in a thread that lives as long as there are some to fetch.
+
+    Nothing of it outlives the process, as in Nova: what is not here when a server asks for it is fetched then.
+    """
+
+    def __init__(self, fetch: Callable[[ImageSpec], object]) -> None:
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._waiting: dict[str, ImageSpec] = {}
+        self._works = False
+
+    def add(self, image: ImageSpec) -> None:
+        with self._lock:
+            self._waiting[image.id] = image
+            if not self._works:
+                self._works = True
+                threading.Thread(target=self._work, name="precache", daemon=True).start()
+
+    def close(self) -> None:
+        """The one that is being fetched is the last."""
+        with self._lock:
+            self._waiting.clear()
+
+    def _work(self) -> None:
+        while (image := self._next()) is not None:
+            try:
+                self._fetch(image)
+            except Exception as error:
+                LOG.warning("image %s was not fetched beforehand: %s", image.id, error)
+
+    def _next(self) -> ImageSpec | None:
+        with self._lock:
+            if not self._waiting:
+                self._works = False
+                return None
+            return self._waiting.pop(next(iter(self._waiting)))

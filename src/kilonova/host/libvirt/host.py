@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import libvirt
-from msgspec import to_builtins
+from msgspec import convert, to_builtins
 from msgspec.structs import replace
 
 from kilonova.host.consoles import Consoles
 from kilonova.host.contract import VolumeWork, Watch, Work
-from kilonova.host.libvirt import consoles, diagnostics, disk, domain, facts, initiator, interfaces
+from kilonova.host.libvirt import consoles, diagnostics, disk, domain, facts, initiator, interfaces, passwords
 from kilonova.host.libvirt.attachments import Attachments, connected, volume_of, with_connections
+from kilonova.host.libvirt.cache import Precache
 from kilonova.host.libvirt.events import GuestWatch
 from kilonova.host.libvirt.guest import HostFacts, get_guest_config
 from kilonova.host.libvirt.hardware import get_hardware
@@ -90,6 +91,7 @@ class LibvirtHost(Volumes, ServerDisks):
         self.links = Links(config.netns, config.cloud_id)
         self.captures = Captures(config.netns)
         self.consoles = Consoles()
+        self.precache = Precache(self._image_base)
         self.attachments = Attachments(self._conn, config.cloud_id, lambda: self.facts)
         super().__init__(config.backends, config.instances.parent / "backups", self._image_base)
 
@@ -198,6 +200,13 @@ class LibvirtHost(Volumes, ServerDisks):
 
     def inject_nmi(self, work: Work) -> Any:
         domain.inject_nmi(self._conn(), work.server.id, self.config.cloud_id)
+
+    def cache_image(self, image: dict[str, Any]) -> None:
+        self.precache.add(convert(image, ImageSpec))
+
+    def set_admin_password(self, server_id: str, user: str, password: str) -> dict[str, Any]:
+        found = domain.find(self._conn(), server_id, self.config.cloud_id)
+        return {"refused": passwords.set_password(found, user, password)}
 
     def diagnostics(self, server_id: str) -> dict[str, Any]:
         found: dict[str, Any] = to_builtins(diagnostics.read(self._conn(), server_id, self.config.cloud_id))
@@ -356,6 +365,7 @@ class LibvirtHost(Volumes, ServerDisks):
         return GuestWatch(self.connection.uri)
 
     def close(self) -> None:
+        self.precache.close()
         self.captures.close()
         self.consoles.end()
         self.network.close()

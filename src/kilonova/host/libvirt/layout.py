@@ -128,7 +128,7 @@ def _disks(server: ServerSpec, hardware: Hardware, layout: Layout) -> tuple[Disk
     elif root_volume is not None:
         dev = _short(root_volume.device) if root_volume.device else names.next(bus)
         names.taken.add(dev)
-        disks.append(Disk(dev, bus_of(dev, bus), "disk", volume=root_volume, format="raw"))
+        disks.append(_of_volume(root_volume, dev, bus))
     flavor = server.flavor
     if flavor.ephemeral_gb:
         disks.append(Disk(names.next(bus), bus, "disk", "disk.eph0", layout.blank("ephemeral", flavor.ephemeral_gb)))
@@ -136,11 +136,16 @@ def _disks(server: ServerSpec, hardware: Hardware, layout: Layout) -> tuple[Disk
         disks.append(Disk(names.next(bus), bus, "disk", "disk.swap", layout.blank("swap", flavor.swap_mb)))
     for volume in others:
         dev = _short(volume.device) if volume.device else names.next(bus)
-        disks.append(Disk(dev, bus_of(dev, bus), "disk", volume=volume, format="raw"))
+        disks.append(_of_volume(volume, dev, bus))
     if server.config_drive:
         cdrom = hardware.cdrom_bus
         disks.append(Disk(names.next(cdrom), cdrom, "cdrom", "disk.config", format="raw"))
     return tuple(disks)
+
+
+def _of_volume(volume: VolumeSpec, dev: str, bus: str) -> Disk:
+    kind = "cdrom" if volume.device_type == "cdrom" else "disk"  # what a lun is, is in how it is connected
+    return Disk(dev, bus_of(dev, volume.bus or bus), kind, volume=volume, format="raw")
 
 
 def device_names(bus: str) -> list[str]:

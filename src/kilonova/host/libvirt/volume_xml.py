@@ -22,6 +22,7 @@ TUNE = tuple(  # in libvirt's order
     for unit in ("bytes", "iops")
     for what in ("total", "read", "write")
 )
+PASSED_THROUGH = ("iscsi",)  # driver_volume_types that are SCSI themselves
 SIZE_OF_AN_OPERATION = "size_iops_sec"
 
 
@@ -33,22 +34,30 @@ def volume_disk(devices: ET.Element, volume: VolumeSpec, dev: str, bus: str, fac
     data, kind = connection_data(volume), volume.driver_volume_type
     if kind not in SOURCES:
         raise HostError(f"volume {volume.id} is of the type {kind!r}; this host connects {', '.join(sorted(SOURCES))}")
-    element = add(devices, "disk", type="", device="disk")
+    element = add(devices, "disk", type="", device=_device(volume, bus))
     driver = add(element, "driver", name="qemu", type="raw", cache="none")
     SOURCES[kind](element, data, facts)
     if data.get("discard"):
         driver.set("discard", "unmap")
     add(element, "target", dev=dev, bus=bus)
     _iotune(element, data.get("qos_specs") or {})
-    add(element, "serial", volume.id)
+    if element.get("device") != "lun":  # it answers for itself
+        add(element, "serial", volume.id)
     mode = data.get("access_mode") or "rw"
     if mode not in ("rw", "ro"):
         raise HostError(f"volume {volume.id} has the access_mode {mode!r}; it must be rw or ro")
-    if mode == "ro":
+    if mode == "ro" or volume.device_type == "cdrom":
         add(element, "readonly")
     if volume.connection.get("multiattach"):
         add(element, "shareable")
     return element
+
+
+def _device(volume: VolumeSpec, bus: str) -> str:
+    """A lun is one that the guest's own SCSI commands reach; behind a file there is none, so it is a disk on that bus."""
+    if volume.device_type != "lun":
+        return volume.device_type
+    return "lun" if bus == "scsi" and volume.driver_volume_type in PASSED_THROUGH else "disk"
 
 
 def connection_data(volume: VolumeSpec) -> dict[str, Any]:
