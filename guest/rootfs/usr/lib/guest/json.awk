@@ -1,4 +1,5 @@
-# Flattens JSON to lines "path.of.keys<TAB>value"; escapes in strings stay, but for \" \/ and \\.
+# Reads meta_data.json; writes its uuid, hostname and public keys to the files instance-id, hostname and keys in `to`.
+# Escapes in strings stay, but for \" \/ \\ and, between keys, \n.
 function value(path,    key, n) {
     if (token == "{") {
         next_token()
@@ -17,8 +18,16 @@ function value(path,    key, n) {
         }
         next_token()
     } else {
-        print path "\t" text(token)
+        found(path, text(token))
         next_token()
+    }
+}
+function found(path, value,    n, lines, i) {
+    if (path == "uuid") print value >(to "/instance-id")
+    else if (path == "hostname") print value >(to "/hostname")
+    else if (path ~ /^public_keys\./) {
+        n = split(value, lines, /\\n/)
+        for (i = 1; i <= n; i++) if (lines[i] !~ /^ *$/) print lines[i] >(to "/keys")
     }
 }
 function next_token() {
