@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud import Cloud
+from guest_boot import Boots
 
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 STARTS = 3
@@ -103,6 +104,7 @@ def real(folder: Path) -> dict[str, Any]:
             first.append(cloud.timed_create("first"))
             cloud.timed_delete("first")
         out["create_first_in_its_network_ms"] = milliseconds(first)
+        out["boot"] = Boots(cloud, folder).measure(3)
         cloud.timed_create("neighbour")
         settle(cloud)
         out |= against_libvirt(cloud, folder)

@@ -115,6 +115,12 @@ def test_a_guests_power(guest: Guest) -> None:
     guest.comes_to("SHUTOFF")  # it was stopped, and stays so
     guest.act("os-start")
     guest.comes_to("ACTIVE")
+    third = guest.ssh(f"cat {SYSTEM_ID}")
+    guest.cloud.kilonova("down")
+    guest.cloud.up()
+    guest.comes_to("ACTIVE")  # it ran, and runs again: resume_guests_state_on_host_boot
+    assert guest.ssh(f"cat {SYSTEM_ID}") not in (second, third)
+    assert guest.ssh("cat on-disk") == "kept\n"
 
     assert guest.ssh("(sleep 1; sudo poweroff -f) >/dev/null 2>&1 & echo soon") == "soon\n"
     guest.comes_to("SHUTOFF")
