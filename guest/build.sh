@@ -221,7 +221,7 @@ pack_root() { # under fakeroot: everything is root's but for the user's home
         chmod 440 "$root/etc/sudoers"; chmod 600 "$root/etc/shadow"
         chmod 4755 "$root/usr/bin/sudo"
         chmod 700 "$root/etc/dropbear" "$root/root" "$root/var/lib/guest" "$root/var/lib/sudo"
-        mkdir -m 700 "$root/home/cirros/.ssh"
+        mkdir -m 700 "$root/home/cirros/.ssh" "$root/root/.ssh"
         (umask 077; : >"$root/home/cirros/.ssh/authorized_keys")
         chown -R 1000:1000 "$root/home/cirros"
         mknod -m 600 "$root/dev/console" c 5 1
