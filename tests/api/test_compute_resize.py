@@ -137,3 +137,12 @@ def test_a_servers_own_list_is_of_live_migrations(nova: Nova) -> None:
         answer = nova.get(f"/servers/{id}/migrations/{asked}", ADMIN)
         assert (answer.status_code, word in messages(answer)) == (404, True)
     assert nova.get(f"/servers/{id}/migrations", ADMIN, "2.22").status_code == 404
+
+
+def test_a_resize_says_how_the_disk_is_partitioned(nova: Nova) -> None:
+    """Until it is said again."""
+    id = nova.active()
+    for asked, shown in (({}, "MANUAL"), ({"OS-DCF:diskConfig": "AUTO"}, "AUTO"), ({}, "AUTO")):
+        assert act(nova, id, "resize", {"flavorRef": "3"} | asked).status_code == 202
+        assert nova.get(f"/servers/{id}").json()["server"]["OS-DCF:diskConfig"] == shown
+        put(nova, id, task_state=None)

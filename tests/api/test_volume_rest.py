@@ -163,6 +163,22 @@ def test_backups_whole_and_incremental(cinder: Cinder) -> None:
     assert cinder.look(other)["status"] == "available"
 
 
+def test_what_is_restored_boots_as_it_did(cinder: Cinder) -> None:
+    image = cinder.image()
+    boots = cinder.volume(imageRef=image)
+    backup = cinder.made("backup", volume_id=boots["id"])
+    blank = cinder.volume()
+    for wish in ({}, {"volume_id": blank["id"]}):
+        restored = cinder.post(f"/backups/{backup['id']}/restore", {"restore": wish}).json()["restore"]
+        cinder.run()
+        found = cinder.get(f"/volumes/{restored['volume_id']}").json()["volume"]
+        assert (found["status"], found["bootable"]) == ("available", "true")
+        assert found["volume_image_metadata"]["image_id"] == image
+    other = cinder.made("backup", volume_id=cinder.volume()["id"])
+    restored = cinder.post(f"/backups/{other['id']}/restore", {"restore": {}}).json()["restore"]
+    assert cinder.get(f"/volumes/{restored['volume_id']}").json()["volume"]["bootable"] == "false"
+
+
 def test_a_record_of_a_backup_is_carried_to_where_it_was_forgotten(cinder: Cinder) -> None:
     backup = cinder.made("backup", volume_id=cinder.volume()["id"], name="b")
     record = cinder.get(f"/backups/{backup['id']}/export_record", ADMIN).json()["backup-record"]

@@ -21,6 +21,9 @@ from handcloud import HandCloud
 from volume_stories import ask, content, made, rows, the, volume
 
 from kilonova.compute.spec import server_spec
+from kilonova.host.contract import Work
+from kilonova.host.fake import FakeHost
+from kilonova.image.tables import IMAGES
 from kilonova.model.errors import HostError
 from kilonova.placement.tables import ALLOCATIONS
 from kilonova.volume.tables import ATTACHMENTS
@@ -236,6 +239,39 @@ def test_a_device_has_a_name_of_the_bus_that_it_asks_for(cloud: HandCloud) -> No
         ("/dev/vdc", "virtio", "disk"),
     ]  # fmt: skip
     gone(cloud, server_id)
+
+
+def test_a_volume_s_name_is_not_the_config_drive_s(cloud: HandCloud) -> None:
+    """They can be on one bus, or on two whose names begin alike."""
+    image = IMAGES.update().where(IMAGES.c.id == cloud.image)
+    for machine, cdrom in (("pc", "scsi"), ("q35", None)):
+        properties = {"hw_disk_bus": "scsi", "hw_machine_type": machine} | ({"hw_cdrom_bus": cdrom} if cdrom else {})
+        cloud.database.write(lambda tx, wanted=properties: tx.execute(image.values(properties=wanted)))
+        wanted = {"name": "b", "flavorRef": cloud.flavor, "networks": "none", "imageRef": cloud.image, "config_drive": True}
+        server_id = cloud.api("POST", COMPUTE, {"server": wanted}, "2.67")["server"]["id"]
+        cloud.run()
+        for device in ("/dev/sdc", "/dev/sdd"):  # behind the root disk and the config drive
+            body = {"volumeAttachment": {"volumeId": volume(cloud)}}
+            path = f"{COMPUTE}/{server_id}/os-volume_attachments"
+            assert cloud.api("POST", path, body)["volumeAttachment"]["device"] == device
+            cloud.run()
+        cloud.delete(server_id)
+        cloud.run()
+
+
+def test_a_volume_has_the_name_that_it_got(cloud: HandCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host gives it another than it was promised where the guest has something else there."""
+    attached = FakeHost.attach_volume
+
+    def elsewhere(host: FakeHost, work: Work) -> Any:
+        attached(host, work)
+        return {"device": "/dev/vdx"}
+
+    monkeypatch.setattr(FakeHost, "attach_volume", elsewhere)
+    server_id = attach(cloud, with_a_free_volume(cloud))
+    cloud.run()
+    listed = cloud.api("GET", f"{COMPUTE}/{server_id}/os-volume_attachments")["volumeAttachments"]
+    assert "/dev/vdx" in [each["device"] for each in listed]
 
 
 def test_what_is_refused_of_a_swap(cloud: HandCloud) -> None:

@@ -106,6 +106,8 @@ def name_one(tx: Tx, server: sa.RowMapping, asked: str | None) -> str:
     local = (
         (root(tx, server["id"]) is None) + bool(server["flavor"]["ephemeral_gb"]) + bool(server["flavor"]["swap_mb"])
     )
+    if server["config_drive"] and _cdrom_prefix(server["image_meta"].get("properties", {})) == prefix:
+        local += 1  # behind the others; the name is free for it, since volumes keep theirs
     for _ in range(local):
         taken.add(next_name(taken, prefix))
     if asked and asked in taken:
@@ -125,6 +127,12 @@ def _prefix(device: Device, properties: dict[str, Any]) -> str:
     if device.disk_bus:
         return DISK_PREFIXES[device.disk_bus]
     return "sd" if device.device_type == "cdrom" and prefix_of(properties) == "vd" else prefix_of(properties)
+
+
+def _cdrom_prefix(properties: dict[str, Any]) -> str:
+    """How the name of the config drive begins."""
+    default = "sata" if "q35" in str(properties.get("hw_machine_type", "")) else "ide"
+    return DISK_PREFIXES.get(str(properties.get("hw_cdrom_bus") or default), "hd")
 
 
 def next_name(taken: set[str | None] | set[str], prefix: str) -> str:

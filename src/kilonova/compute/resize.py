@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.compute import flavors, migrations, quotas
+from kilonova.compute import flavors, migrations, quotas, servers
 from kilonova.compute import schemas as s
 from kilonova.compute.create import embedded
 from kilonova.compute.verbs import Asked
@@ -41,6 +41,8 @@ def resize(tx: Tx, call: Call, server: sa.RowMapping, argument: dict[str, Any]) 
         raise BadRequest("Flavor's memory is too small for requested image.")
     new = embedded(flavor)
     quotas.check_upsize(tx, server, old, new)
+    if "OS-DCF:diskConfig" in argument:
+        servers.update(tx, call.context, server["id"], {"disk_config": argument["OS-DCF:diskConfig"]})
     return Asked({"flavor": new, "running": server["vm_state"] == "active"})
 
 

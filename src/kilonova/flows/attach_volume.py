@@ -154,8 +154,12 @@ def remove_attachment(tx: Tx, flow: Running) -> Any:
 
 def complete_attachment(tx: Tx, flow: Running) -> Any:
     """Without a host (shelved and offloaded), the volume is kept for the server, and connected when that is back."""
-    row = attached(tx, flow)
-    found = (flow.results(tx).get("connect_volumes") or {}).get("connections", {})
+    row, results = dict(attached(tx, flow)), flow.results(tx)
+    device = (results.get("attach_volume") or {}).get("device") or row["device"]
+    if device != row["device"]:  # the guest had something else there
+        block_devices.change(tx, row["id"], device=device)
+        row["device"] = device
+    found = (results.get("connect_volumes") or {}).get("connections", {})
     if row["volume_id"] in found:
         complete(tx, flow.subject_id, row, found[row["volume_id"]])
     else:

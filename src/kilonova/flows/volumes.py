@@ -162,6 +162,10 @@ REVERT_TO_SNAPSHOT = Flow(
 
 
 def set_restored(tx: Tx, flow: Running) -> Any:
+    """Bytes that boot make it bootable, whatever it was before (Cinder: BackupMetadataAPI)."""
+    backup = states.find(tx, "backup", flow.data["backup_id"])
+    if backup is not None and backup["bootable"]:
+        states.update(tx, "volume", flow.subject_id, bootable=True, image_metadata=backup["image_metadata"])
     states.settle(tx, flow.subject_id)
     states.move(tx, "backup", flow.data["backup_id"], ("restoring",), status="available")
 

@@ -48,7 +48,8 @@ def create(tx: Tx, context: Context, asked: dict[str, Any], flows: Flows) -> sa.
         "name": asked.get("name"), "description": asked.get("description"), "volume_id": volume["id"],
         "snapshot_id": asked.get("snapshot_id"), "parent_id": parent, "size": volume["size"], "host": volume["host"],
         "backend": volume["backend"], "availability_zone": zone, "data_timestamp": when, "created_at": now(),
-        "metadata": asked.get("metadata") or {},
+        "metadata": asked.get("metadata") or {}, "bootable": volume["bootable"],
+        "image_metadata": volume["image_metadata"],
     }  # fmt: skip
     tx.execute(BACKUPS.insert().values(**made))
     if snapshot is not None:
@@ -134,7 +135,7 @@ def restore(tx: Tx, context: Context, id: str, volume_id: str | None, name: str 
 
 
 EXPORTED = ("id", "location", "name", "description", "volume_id", "size", "object_count", "availability_zone", "host",
-            "backend", "metadata")  # fmt: skip
+            "backend", "metadata", "bootable", "image_metadata")  # fmt: skip
 
 
 def export(tx: Tx, context: Context, id: str) -> dict[str, str]:
@@ -171,8 +172,9 @@ def _decoded(url: str) -> dict[str, Any]:
         numbers = all(
             isinstance(record[name], int) and 0 <= record[name] < 1 << 31 for name in ("size", "object_count")
         )
+        booting = isinstance(record.get("bootable", False), bool) and isinstance(record.get("image_metadata", {}), dict)
         datetime.datetime.fromisoformat(record["data_timestamp"])
-        if ids and words and texts and numbers and isinstance(record["metadata"], dict):
+        if ids and words and texts and numbers and booting and isinstance(record["metadata"], dict):
             return record
     except (ValueError, binascii.Error, TypeError, KeyError, UnicodeError):
         pass

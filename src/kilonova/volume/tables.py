@@ -169,6 +169,8 @@ BACKUPS = sa.Table(
     sa.Column("data_timestamp", sa.DateTime, nullable=False),
     sa.Column("restore_volume_id", sa.String(36)),
     sa.Column("metadata", Json, nullable=False, default=dict),
+    sa.Column("bootable", sa.Boolean, nullable=False, default=False),  # the volume's, as this and the next were then
+    sa.Column("image_metadata", Json, nullable=False, default=dict),
 )
 
 TRANSFERS = sa.Table(

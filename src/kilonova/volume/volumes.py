@@ -95,7 +95,7 @@ def _source(tx: Tx, context: Context, wanted: Wanted) -> dict[str, Any] | None:
             raise missing("Backup", wanted.backup_id)
         if backup["status"] not in ("available", "restoring"):
             raise invalid("backup", "Originating backup status must be one of 'available' values")
-        return {"size": backup["size"], "what": "backup", "bootable": False, "image_metadata": {}}
+        return {**{name: backup[name] for name in ("size", "bootable", "image_metadata")}, "what": "backup"}
     return None
 
 

@@ -117,11 +117,11 @@ class Attachments:
         return Guest(found)
 
     def _device(self, guest: Guest, server: ServerSpec, volume: VolumeSpec) -> str:
-        """The name that the volume was promised, or the first that is free."""
-        if volume.device:
-            return volume.device.removeprefix("/dev/")
+        """The name that the volume was promised, or the first that is free: a config drive may have come to be in its
+        place, when what stood there before was detached."""
+        promised = [volume.device.removeprefix("/dev/")] if volume.device else []
         bus = volume.bus or get_hardware(server).disk_bus
-        return volumes.free_device(guest, device_names(bus))
+        return volumes.free_device(guest, [*promised, *device_names(bus)])
 
 
 def connected(work: Work) -> ServerSpec:
