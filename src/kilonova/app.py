@@ -33,7 +33,8 @@ from kilonova.identity import security
 from kilonova.identity.keys import KeyRing
 from kilonova.identity.routes import SERVICE as IDENTITY
 from kilonova.identity.tokens import Authenticator
-from kilonova.image import images
+from kilonova.image import fetch, images
+from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
 from kilonova.image.store import FileStore
 from kilonova.model.errors import KilonovaError
@@ -53,6 +54,7 @@ class Shared:
     fernet: KeyRing
     identity: security.Settings
     images: FileStore
+    imports: Imports
     flows: FlowActions
     storage: StorageActions
 
@@ -88,7 +90,9 @@ class Cloud:
         flows, storage = FlowActions(self.journal, self.asks, config.vif_type), StorageActions(self.journal, self.asks)
         sealer = statedir.load_sealer(config)  # first: an older cloud's token keys have sealed what it opens
         settings = security.Settings(sealer, security.parse(config.security))
-        shared = Shared(statedir.load_fernet(config), settings, store, flows, storage)
+        imports = Imports(self.database, store, fetch.WebSource(tuple(map(fetch.parse, config.web_download))))
+        self._ending.callback(imports.stop)
+        shared = Shared(statedir.load_fernet(config), settings, store, imports, flows, storage)
         self.known |= seed.seed(self.database, store, config, self.known | cidr)
         consoles = ConsoleDoor(self.database, flows, self.url)
         self.application = Application(

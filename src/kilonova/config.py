@@ -37,6 +37,7 @@ class Config:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
+    web_download: tuple[str, ...] = ()  # HOST[:PORT] from where images may be imported
     security: tuple[str, ...] = ()  # NAME=VALUE of Keystone's [security_compliance]
 
     @property

@@ -41,7 +41,9 @@ WRONG = (
     # a list before microversion 1.12
     ("placement", r"/allocation_candidates", r"allocation_requests/\d+/allocations"),
     # not a string but the schema itself
-    ("image", r"/v2/schemas/[a-z]+", r""),
+    ("image", r"/v2/schemas/(metadefs/)?[a-z_]+", r""),
+    # the list of what was made
+    ("image", r"/v2/metadefs/namespaces/[^/]+/tags", r""),
     # null, as the schedulers' handlers return nothing
     ("network", r"/v2.0/agents/[^/]+/(l3-routers|dhcp-networks)", r""),
     # the list of what came on board

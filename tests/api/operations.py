@@ -16,6 +16,7 @@ import openapi
 from kilonova.app import SERVICES
 from kilonova.compute.console_handlers import REFUSED
 from kilonova.compute.server_handlers import ACTIONS, ASKING
+from kilonova.image.metadef_schemas import SCHEMAS as METADEFS
 from kilonova.image.schemas import SCHEMAS
 from kilonova.web.router import segments_of
 from kilonova.web.service import Service
@@ -74,11 +75,12 @@ def service_of(about: str) -> Service | None:
 
 @functools.cache
 def offered(about: str) -> frozenset[str]:
-    """`METHOD /shape` of each route that answers; GET answers HEAD. One of Glance's routes has a name for each schema."""
+    """`METHOD /shape` of each route that answers; GET answers HEAD. Two of Glance's routes have a name for each schema."""
     service = service_of(about)
     found = {f"{key.split()[0]} {shape(key.split()[1])}" for key in (service.routes if service else ())}
     if about == "image":
         found |= {f"GET /v2/schemas/{name}" for name in SCHEMAS}
+        found |= {f"GET /v2/schemas/metadefs/{name}" for name in METADEFS}
     return frozenset(found | {f"HEAD {key.removeprefix('GET ')}" for key in found if key.startswith("GET ")})
 
 

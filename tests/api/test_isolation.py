@@ -21,6 +21,7 @@ from kilonova.flows.subject import SUBJECTS
 from kilonova.identity import seed
 from kilonova.identity.routes import SERVICE as IDENTITY
 from kilonova.identity.security import Settings
+from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
 from kilonova.image.store import FileStore
 from kilonova.model.ids import new_id
@@ -74,8 +75,10 @@ class Everything:
         self.nova = Nova(database)
         database.write(lambda tx: seed.seed(tx, admin_password="a", demo_password="d"))
         fernet = MultiFernet([Fernet(Fernet.generate_key())])
+        store = FileStore(folder)
         shared = SimpleNamespace(
-            flows=self.nova.shared.flows, images=FileStore(folder), fernet=fernet, identity=Settings(fernet),
+            flows=self.nova.shared.flows, images=store, imports=Imports(database, store),
+            fernet=fernet, identity=Settings(fernet),
             storage=StorageActions(Journal(database, FLOWS, SUBJECTS, Doorbell(), "node"), Asks()),
         )  # fmt: skip
         app = Application(SERVICES, database, authenticate, shared, "http://testserver")

@@ -25,6 +25,7 @@ from kilonova.flows.stories import FLOWS as STORIES
 from kilonova.flows.subject import SUBJECTS
 from kilonova.host.fake import FakeHost
 from kilonova.identity.tables import PROJECTS
+from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
 from kilonova.image.store import FileStore
 from kilonova.volume import seed
@@ -58,7 +59,8 @@ class Cinder:
         self.control = LocalControlSide(database, self.journal, asks, images, self.host.name)
         self.storage = StorageActions(self.journal, asks)
         fernet = MultiFernet([Fernet(Fernet.generate_key())])
-        shared = SimpleNamespace(flows=None, storage=self.storage, images=images, fernet=fernet)
+        imports = Imports(database, images)
+        shared = SimpleNamespace(flows=None, storage=self.storage, images=images, imports=imports, fernet=fernet)
         application = Application((VOLUME, IMAGE, COMPUTE), database, authenticate, shared, "http://testserver")
         self.http = TestClient(application, raise_server_exceptions=True)
         database.write(lambda tx: seed.seed(tx))

@@ -11,6 +11,10 @@ from kilonova.db.engine import Database
 from kilonova.db.schema import METADATA
 
 LATER_TABLES = (
+    "image_metadef_resource_types",
+    "image_metadef_definitions",
+    "image_metadef_namespaces",
+    "image_tasks",
     "identity_failed_logins",
     "identity_limits",
     "identity_registered_limits",

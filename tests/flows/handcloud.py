@@ -35,6 +35,7 @@ from kilonova.flows.subject import SUBJECTS
 from kilonova.host.contract import ControlSide
 from kilonova.host.fake import FakeHost
 from kilonova.image.images import sweep
+from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
 from kilonova.image.store import FileStore
 from kilonova.network.routes import SERVICE as NETWORK
@@ -63,6 +64,7 @@ class Shared:
     flows: FlowActions
     images: FileStore
     fernet: MultiFernet
+    imports: Imports
     storage: StorageActions | None = None
 
 
@@ -105,7 +107,8 @@ class HandCloud:
         self.seam: HostSeam = wired(HostSeam, LocalSeam(self.journal))
         (self.folder / "locks").mkdir(exist_ok=True)
         fernet = MultiFernet([Fernet(Fernet.generate_key())])
-        shared = Shared(FlowActions(self.journal, asks, "bridge"), images, fernet, StorageActions(self.journal, asks))
+        flows, storage = FlowActions(self.journal, asks, "bridge"), StorageActions(self.journal, asks)
+        shared = Shared(flows, images, fernet, Imports(self.database, images), storage)
         services = (COMPUTE, NETWORK, IMAGE, VOLUME)
         application = Application(services, self.database, authenticate, shared, "http://testserver")
         self.http = TestClient(application)

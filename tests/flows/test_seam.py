@@ -27,6 +27,7 @@ from kilonova.flows.subject import SUBJECTS
 from kilonova.host.contract import LOOK, QUESTIONS, Answer, Ask, ControlSide, Host
 from kilonova.host.fake import FakeHost
 from kilonova.host.fake_consoles import BANNER
+from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
 from kilonova.image.store import FileStore
 from kilonova.model.errors import Unavailable
@@ -40,7 +41,8 @@ class Region:
     def __init__(self, database: Database, folder: Path) -> None:
         self.database, self.asks, images = database, Asks(), FileStore(folder / "images")
         journal = Journal(database, FLOWS, SUBJECTS, Doorbell(), "node")
-        shared = Shared(FlowActions(journal, self.asks, "bridge"), images, None)  # type: ignore[arg-type]
+        flows, imports = FlowActions(journal, self.asks, "bridge"), Imports(database, images)
+        shared = Shared(flows, images, None, imports)  # type: ignore[arg-type]
         services = (COMPUTE, NETWORK, IMAGE)
         beside = {"console": ConsoleDoor(database, shared.flows, "http://testserver")}
         application = Application(

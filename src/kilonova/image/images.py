@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Database, Tx
+from kilonova.image import tasks
 from kilonova.image.store import Data, FileStore
 from kilonova.image.tables import IMAGES, MEMBERS
 from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, NotFound
@@ -171,10 +172,21 @@ def give_up_data(tx: Tx, image_id: str, source: str) -> None:
     move(tx, image_id, source, "queued", size=None, virtual_size=None)
 
 
+def tell_import(tx: Tx, image_id: str, importing: str = "", failed: str = "") -> None:
+    """Write into the image's properties how its import stands, as Glance does. Nothing when the image is gone."""
+    row = tx.first(sa.select(IMAGES.c.properties).where(IMAGES.c.id == image_id))
+    if row is not None:
+        told = {"os_glance_importing_to_stores": importing, "os_glance_failed_import": failed}
+        save(tx, image_id, {"properties": {**row["properties"], **told}})
+
+
 def sweep(database: Database, store: FileStore) -> list[str]:
-    """At start: uploads that died with their process are queued again, and files that no image owns are removed."""
+    """At start: what died with its process, uploads and imports, is queued again; files that no image owns are removed."""
 
     def recover(tx: Tx) -> set[str]:
+        tasks.interrupted(tx)
+        for id in tx.execute(sa.select(IMAGES.c.id).where(IMAGES.c.status == "importing")).scalars().all():
+            tell_import(tx, id, failed=store.id)
         for status in ("saving", "importing"):
             tx.execute(IMAGES.update().where(IMAGES.c.status == status).values(status="queued", size=None))
         held = IMAGES.c.status.in_(("active", "deactivated", "uploading"))
@@ -191,7 +203,7 @@ def image_spec(tx: Tx, image_id: str) -> ImageSpec:
     row = tx.first(sa.select(IMAGES).where(IMAGES.c.id == image_id))
     if row is None:
         raise NotFound(f"No image found with ID {image_id}")
-    properties = {key: str(value) for key, value in row["properties"].items()}
+    properties = {key: str(value) for key, value in row["properties"].items() if not key.startswith("os_glance")}
     return ImageSpec(
         id=row["id"],
         name=row["name"] or "",

@@ -3,8 +3,9 @@
 from typing import Any
 from urllib.parse import urlencode
 
-from kilonova.image import images, listing, members, patch, schemas, views
-from kilonova.image.transfer import download, import_image, stage, store_of, upload
+from kilonova.image import images, listing, members, metadef_handlers, patch, schemas, tasks, views
+from kilonova.image.imports import create_task, import_image
+from kilonova.image.transfer import download, stage, store_of, upload
 from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, NotFound
 from kilonova.web import faults
 from kilonova.web.call import Call, Context, Reply, Route
@@ -29,7 +30,6 @@ VERSIONS = (
     "2.1",
     "2.0",
 )
-IMPORT_METHODS = ["glance-direct"]
 
 
 class TooMany(APIError):
@@ -93,7 +93,7 @@ def create_image(call: Call) -> Reply:
     row = images.create(call.tx, call.context, body, properties)
     headers = {
         "Location": f"{call.base_url}/v2/images/{row['id']}",
-        "OpenStack-image-import-methods": ",".join(IMPORT_METHODS),
+        "OpenStack-image-import-methods": ",".join(call.services.imports.methods),
         "OpenStack-image-store-ids": store_of(call).id,
     }
     return Reply(_view(call, row), headers=headers)
@@ -129,8 +129,8 @@ def _switch(call: Call, source: str, target: str) -> None:
 
 
 def image_tasks(call: Call) -> dict[str, Any]:
-    images.get(call.tx, call.context, call.params["image_id"])
-    return {"tasks": []}  # imports are done when they are answered: no task outlives its request
+    row = images.get(call.tx, call.context, call.params["image_id"])
+    return {"tasks": [tasks.view(task) for task in tasks.of_image(call.tx, row["id"])]}
 
 
 # Tags and members
@@ -198,9 +198,8 @@ def schema(call: Call) -> dict[str, Any]:
 
 
 def info_import(call: Call) -> dict[str, Any]:
-    return {
-        "import-methods": {"description": "Import methods available.", "type": "array", "value": IMPORT_METHODS},
-    }  # fmt: skip
+    methods = call.services.imports.methods
+    return {"import-methods": {"description": "Import methods available.", "type": "array", "value": methods}}
 
 
 def _store(call: Call) -> dict[str, Any]:
@@ -248,8 +247,10 @@ POLICY = {
     "delete_member": member_of_project,
     "delete_image_location": admin,
     "stores_info_detail": admin,
+    "tasks_api_access": admin,
     "get_schema": anyone,
     "get_info": anyone,
+    **metadef_handlers.POLICY,
 }
 
 I = "/v2/images/{image_id}"  # noqa: E741
@@ -266,7 +267,7 @@ ROUTES = {
     f"PUT {I}/file": Route(upload, "upload_image", 204, tx="none", body="stream"),
     f"GET {I}/file": Route(download, "download_image", tx="none"),
     f"PUT {I}/stage": Route(stage, "upload_image", 204, tx="none", body="stream"),
-    f"POST {I}/import": Route(import_image, "upload_image", 202, tx="none"),
+    f"POST {I}/import": Route(import_image, "upload_image", 202),
     f"GET {I}/tasks": Route(image_tasks, "get_image"),
     f"POST {I}/actions/deactivate": Route(deactivate, "deactivate", 204),
     f"POST {I}/actions/reactivate": Route(reactivate, "reactivate", 204),
@@ -278,10 +279,15 @@ ROUTES = {
     f"PUT {I}/members/{{member_id}}": Route(update_member, "modify_member"),
     f"DELETE {I}/members/{{member_id}}": Route(delete_member, "delete_member", 204),
     "GET /v2/schemas/{name}": Route(schema, "get_schema", tx="none"),
+    "GET /v2/schemas/metadefs/{name}": Route(metadef_handlers.show_schema, "get_schema", tx="none"),
+    "GET /v2/tasks": Route(tasks.index, "tasks_api_access"),
+    "POST /v2/tasks": Route(create_task, "tasks_api_access", 201),
+    "GET /v2/tasks/{task_id}": Route(tasks.show, "tasks_api_access"),
     "GET /v2/info/import": Route(info_import, "get_info", tx="none"),
     "GET /v2/info/stores": Route(info_stores, "get_info", tx="none"),
     "GET /v2/info/stores/detail": Route(info_stores_detail, "stores_info_detail", tx="none"),
     "DELETE /v2/stores/{store_id}/{image_id}": Route(delete_from_store, "delete_image_location", 204),
+    **metadef_handlers.ROUTES,
 }
 
 SERVICE = Service(prefix="image", routes=ROUTES, policy=POLICY, fault=faults.glance, exact_paths=True)

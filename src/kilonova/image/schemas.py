@@ -98,6 +98,38 @@ MEMBER: dict[str, Any] = {
 }  # fmt: skip
 
 
+TASK: dict[str, Any] = {
+    "name": "task",
+    "properties": {
+        "id": {"type": "string", "description": "An identifier for the task", "pattern": UUID},
+        "type": {"type": "string", "description": "The type of task represented by this content",
+                 "enum": ["import", "api_image_import", "location_import"]},
+        "status": {"type": "string", "description": "The current status of this task",
+                   "enum": ["pending", "processing", "success", "failure"]},
+        "input": {"type": ["null", "object"], "description": "The parameters required by task, JSON blob"},
+        "result": {"type": ["null", "object"], "description": "The result of current task, JSON blob"},
+        "owner": {"type": "string", "description": "An identifier for the owner of this task"},
+        "message": {"type": "string",
+                    "description": "Human-readable informative message only included when appropriate (usually on "
+                                   "failure)"},
+        "image_id": {"type": "string", "description": "Image associated with the task"},
+        "request_id": {"type": "string", "description": "Human-readable informative request-id"},
+        "user_id": {"type": "string", "description": "User associated with the task"},
+        "expires_at": {"type": ["null", "string"],
+                       "description": "Datetime when this resource would be subject to removal"},
+        "created_at": {"type": "string", "description": "Datetime when this resource was created"},
+        "updated_at": {"type": "string", "description": "Datetime when this resource was updated"},
+        "self": {"readOnly": True, "type": "string"},
+        "schema": {"readOnly": True, "type": "string"},
+    },
+    "additionalProperties": False,
+}  # fmt: skip
+BRIEF_TASK = {
+    **TASK, "properties": {key: TASK["properties"][key] for key in TASK["properties"]
+                           if key not in ("input", "result", "message")},
+}  # fmt: skip
+
+
 def _collection(name: str, item: dict[str, Any], paged: bool) -> dict[str, Any]:
     properties: dict[str, Any] = {name: {"type": "array", "items": item}}
     links = []
@@ -113,9 +145,26 @@ SCHEMAS = {
     "images": _collection("images", IMAGE, paged=True),
     "member": MEMBER,
     "members": _collection("members", MEMBER, paged=False),
+    "task": TASK,
+    "tasks": _collection("tasks", BRIEF_TASK, paged=True),
 }
 
 # What is checked of a request: the same, with the bounds that Glance checks in code.
 CHECKED = copy.deepcopy({key: IMAGE[key] for key in ("properties", "additionalProperties")}) | {"type": "object"}
 for _name in ("min_ram", "min_disk"):
     CHECKED["properties"][_name] |= {"minimum": 0, "maximum": MAX_INT}
+TASK_REQUEST = {
+    "type": "object",
+    "properties": {
+        "type": {"enum": ["import"]},
+        "input": {
+            "type": "object",
+            "properties": {
+                "import_from": {"type": "string"},
+                "import_from_format": {"type": "string"},
+                "image_properties": {"type": "object"},
+            },
+        },
+    },
+    "additionalProperties": False,
+}

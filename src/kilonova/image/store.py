@@ -75,12 +75,11 @@ class FileStore:
         self._sync_directory()
         return size
 
-    def import_staged(self, image_id: str, disk_format: str, container_format: str) -> Data:
-        """Read what was staged as `write` would, and take it over; as `write`, it may refuse."""
-        source = self.staged(image_id)
-        data = self.write(image_id, pieces(source), disk_format, container_format)
-        source.unlink()
-        return data
+    def read_staged(self, image_id: str) -> Iterator[bytes]:
+        """What was staged. Unavailable when it is gone."""
+        if not self.staged(image_id).exists():
+            raise Unavailable(f"The staged data of image {image_id} is gone: stage it again.")
+        return pieces(self.staged(image_id))
 
     def adopt(self, image_id: str, source: Path, disk_format: str) -> Data:
         """A copy of a file of this machine. Two images of one file share its bytes, which nothing changes in place."""

@@ -40,3 +40,58 @@ MEMBERS = sa.Table(
     sa.Column("created_at", sa.DateTime, nullable=False),
     sa.Column("updated_at", sa.DateTime, nullable=False),
 )
+
+# What imports of image data have come to. Not bound to the image: a task outlives it.
+TASKS = sa.Table(
+    "image_tasks",
+    METADATA,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("type", sa.String(30), nullable=False),  # import | api_image_import
+    sa.Column("status", sa.String(30), nullable=False),  # pending | processing | success | failure
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("input", Json, nullable=False),
+    sa.Column("result", Json),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("image_id", sa.String(36), nullable=False, index=True),
+    sa.Column("request_id", sa.String(64)),
+    sa.Column("user_id", sa.String(64)),
+    sa.Column("expires_at", sa.DateTime),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime, nullable=False),
+)
+
+# Metadata definitions: what keys mean that users give to images, flavors, volumes.
+NAMESPACES = sa.Table(
+    "image_metadef_namespaces",
+    METADATA,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("namespace", sa.String(80), nullable=False, unique=True),
+    sa.Column("display_name", sa.String(80)),
+    sa.Column("description", sa.Text),
+    sa.Column("visibility", sa.String(16), nullable=False),  # public | private
+    sa.Column("protected", sa.Boolean, nullable=False),
+    sa.Column("owner", sa.String(255)),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime, nullable=False),
+)
+
+DEFINITIONS = sa.Table(
+    "image_metadef_definitions",
+    METADATA,
+    sa.Column(
+        "namespace_id", sa.String(36), sa.ForeignKey("image_metadef_namespaces.id", ondelete="CASCADE"), primary_key=True
+    ),
+    sa.Column("kind", sa.String(16), primary_key=True),  # object | property | tag | resource_type
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("body", Json, nullable=False),  # all of it but its name
+    sa.Column("created_at", sa.DateTime, nullable=False),
+    sa.Column("updated_at", sa.DateTime, nullable=False),
+)
+
+# Types that associations have named, beside those that every cloud has; they stay when the association goes.
+RESOURCE_TYPES = sa.Table(
+    "image_metadef_resource_types",
+    METADATA,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("created_at", sa.DateTime, nullable=False),
+)

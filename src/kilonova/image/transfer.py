@@ -1,12 +1,11 @@
-"""Bytes over HTTP: upload, stage and import, download. Each opens its own short transactions round the long I/O."""
+"""Bytes over HTTP: upload, stage, download. Each opens its own short transactions round the long I/O."""
 
 import re
 from collections.abc import Callable
 
-from kilonova.db.engine import Tx
 from kilonova.image import images
 from kilonova.image.store import Data, FileStore
-from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, UnsupportedMediaType
+from kilonova.model.errors import APIError, BadRequest, Forbidden, UnsupportedMediaType
 from kilonova.web.call import Call, Reply
 from kilonova.web.validate import whole
 
@@ -78,36 +77,6 @@ def stage(call: Call) -> None:
         call.database.write(lambda tx: images.give_up_data(tx, image_id, "uploading"))
         raise
     call.database.write(lambda tx: images.save(tx, image_id, {"size": staged}))
-
-
-def import_image(call: Call) -> None:
-    """`glance-direct`: what was staged becomes the image. A refused format leaves it `queued`, as Glance's task does."""
-    method = call.body.get("method") if isinstance(call.body, dict) else None
-    if not isinstance(method, dict):
-        raise BadRequest("Import request requires a 'method' field.")
-    if "name" not in method:
-        raise BadRequest("Import request requires a 'name' field.")
-    if method["name"] != "glance-direct":
-        raise BadRequest(f"Unknown import method name '{method['name']}'.")
-    stores = call.body.get("stores", [store_of(call).id])
-    if not isinstance(stores, list) or any(name != store_of(call).id for name in stores):
-        raise Conflict("One of the stores of this request is not there; GET /v2/info/stores lists them.")
-
-    def begin(tx: Tx) -> images.Row:
-        row = images.get_own(tx, call.context, call.params["image_id"], "import data for")
-        if row["status"] == "active":
-            raise Conflict("Image with status active cannot be target for import")
-        if row["status"] != "uploading":
-            raise Conflict("Image needs to be staged before 'glance-direct' method can be used")
-        images.move(tx, row["id"], "uploading", "importing")
-        return row
-
-    row = call.database.write(begin)
-    store, formats = store_of(call), (row["disk_format"], row["container_format"])
-    try:
-        _take(call, row["id"], "importing", lambda: store.import_staged(row["id"], *formats))
-    except UnsupportedMediaType:
-        store.staged(row["id"]).unlink(missing_ok=True)
 
 
 def download(call: Call) -> Reply:

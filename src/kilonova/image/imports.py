@@ -1,0 +1,227 @@
+"""POST /v2/images/{id}/import: bytes that were staged, or lie on the web, become the image's.
+
+An import is a thread of this process and the row of its task. A restart fails the task and queues the image again
+(`images.sweep`); whatever happens, no bytes are left that no image owns. Glance: glance/async_/flows/api_image_import.py.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from kilonova.db.engine import Database, Tx
+from kilonova.image import images, schemas, tasks
+from kilonova.image.fetch import FetchError, WebSource
+from kilonova.image.store import Data, FileStore
+from kilonova.image.tables import IMAGES
+from kilonova.model.errors import BadRequest, Conflict, Forbidden, KilonovaError
+from kilonova.web.call import Call, Reply
+from kilonova.web.validate import check
+
+log = logging.getLogger(__name__)
+AT_ONCE = 4  # more wait
+Row = sa.RowMapping
+
+
+class Imports:
+    """Those under way in this process."""
+
+    def __init__(self, database: Database, store: FileStore, web: WebSource | None = None) -> None:
+        self.database, self.store, self.web = database, store, web or WebSource()
+        self._slots, self._ending = threading.BoundedSemaphore(AT_ONCE), threading.Event()
+        self._threads: set[threading.Thread] = set()
+
+    @property
+    def methods(self) -> list[str]:
+        """`web-download` only where some host is allowed."""
+        return ["glance-direct", *(["web-download"] if self.web.allowed else []), "copy-image"]
+
+    def start(self, task_id: str) -> None:
+        """Run the task, which is committed, in the background."""
+        thread = threading.Thread(target=self._run, args=(task_id,), name="import", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def stop(self) -> None:
+        """Those that still run give up, and say so; one that cannot be reached within 5 s is failed by the next start."""
+        self._ending.set()
+        deadline = time.monotonic() + 5
+        for thread in list(self._threads):
+            thread.join(max(deadline - time.monotonic(), 0))
+
+    def _run(self, task_id: str) -> None:
+        try:
+            with self._slots:
+                self._import(task_id)
+        except Exception:  # the database is gone, too: the next start puts it right
+            log.exception("the import of task %s ended without a word", task_id)
+        finally:
+            self._threads.discard(threading.current_thread())
+
+    def _import(self, task_id: str) -> None:
+        def begin(tx: Tx) -> tuple[Row, Row | None]:
+            tasks.begin(tx, task_id)
+            task = tasks.get(tx, task_id)
+            return task, tx.first(sa.select(IMAGES).where(IMAGES.c.id == task["image_id"]))
+
+        task, image = self.database.write(begin)
+        image_id = task["image_id"]
+        try:
+            if image is None:
+                raise FetchError(f"Image {image_id} was deleted before its import began.")
+            data = self._take(task, image)
+            self.database.write(lambda tx: self._end(tx, task_id, image_id, data))
+        except Exception as error:
+            if not isinstance(error, KilonovaError | OSError):
+                log.exception("the import of image %s failed", image_id)
+            message = str(error) or type(error).__name__
+            self._remove(image_id)
+            self.database.write(lambda tx: self._fail(tx, task_id, image_id, message))
+        else:
+            self.store.staged(image_id).unlink(missing_ok=True)
+
+    def _take(self, task: Row, image: Row) -> Data:
+        uri = source_of(task)
+        chunks = self.web.read(uri) if uri else self.store.read_staged(image["id"])
+        formats = image["disk_format"], image["container_format"]
+        return self.store.write(image["id"], self._while_wanted(image["id"], chunks), *formats)
+
+    def _while_wanted(self, image_id: str, chunks: Iterable[bytes]) -> Iterable[bytes]:
+        """FetchError once the image is deleted, or this process ends; looked at every second."""
+        looked = time.monotonic()
+        for chunk in chunks:
+            if self._ending.is_set():
+                raise FetchError("The service ended while the data came in: ask for the import again.")
+            if time.monotonic() - looked > 1:
+                looked = time.monotonic()
+                if self.database.read(lambda tx: _status(tx, image_id)) != "importing":
+                    raise FetchError(f"Image {image_id} was deleted while its data came in.")
+            yield chunk
+
+    def _end(self, tx: Tx, task_id: str, image_id: str, data: Data) -> None:
+        images.end_data(tx, image_id, "importing", data)
+        images.tell_import(tx, image_id)
+        tasks.end(tx, task_id, "success", f"Copied {data.size >> 20} MiB", {"image_id": image_id})
+
+    def _fail(self, tx: Tx, task_id: str, image_id: str, message: str) -> None:
+        images.give_up_data(tx, image_id, "importing")
+        images.tell_import(tx, image_id, failed=self.store.id)
+        tasks.end(tx, task_id, "failure", message)
+
+    def _remove(self, image_id: str) -> None:
+        """Nothing else writes this image's bytes while it is `importing`, or once it is deleted."""
+        self.store.delete(image_id)
+
+
+def _status(tx: Tx, image_id: str) -> Any:
+    return tx.scalar(sa.select(IMAGES.c.status).where(IMAGES.c.id == image_id))
+
+
+def source_of(task: Row) -> str:
+    """Where the bytes lie; "" for those that were staged."""
+    if task["type"] == "import":
+        return str(task["input"]["import_from"])
+    return str(task["input"]["import_req"]["method"].get("uri") or "")
+
+
+# The door
+
+
+def import_image(call: Call) -> Reply:
+    """202: the task runs; or, of a copy to where the image is already, there is nothing to do."""
+    imports: Imports = call.services.imports
+    name = _method(call, imports)
+    row = images.get(call.tx, call.context, call.params["image_id"])
+    if name == "copy-image":
+        _copy(call, row)
+        return Reply()
+    row = images.get_own(call.tx, call.context, row["id"], "import data for")
+    _ready(row, name)
+    stores = call.body.get("stores", [imports.store.id])
+    if not isinstance(stores, list) or any(each != imports.store.id for each in stores):
+        raise Conflict("One of the stores of this request is not there; GET /v2/info/stores lists them.")
+    uri = call.body["method"].get("uri")
+    if name == "web-download" and not imports.web.permits(uri):
+        raise BadRequest(f"URI for web-download does not pass filtering: {uri}")
+    asked = {"image_id": row["id"], "import_req": call.body, "backend": stores}
+    if not images.move(call.tx, row["id"], row["status"], "importing"):
+        raise Conflict(f"New operation on image '{row['id']}' is not permitted as prior operation is still in progress")
+    task = tasks.create(call.tx, call.context, "api_image_import", row["id"], asked)
+    images.tell_import(call.tx, row["id"], importing=imports.store.id)
+    call.tx.after_commit(lambda: imports.start(task))
+    return Reply()
+
+
+def _method(call: Call, imports: Imports) -> str:
+    """The import method's name, of a body that is otherwise in order, too."""
+    method = call.body.get("method") if isinstance(call.body, dict) else None
+    if not isinstance(method, dict):
+        raise BadRequest("Import request requires a 'method' field.")
+    if "name" not in method:
+        raise BadRequest("Import request requires a 'name' field.")
+    if method["name"] not in imports.methods:
+        raise BadRequest(f"Unknown import method name '{method['name']}'.")
+    for flag in ("all_stores_must_succeed", "all_stores"):
+        if not isinstance(call.body.get(flag, False), bool):
+            raise BadRequest(f"'{flag}' must be boolean value only")
+    return str(method["name"])
+
+
+def _ready(row: Row, method: str) -> None:
+    if row["status"] == "active":
+        raise Conflict("Image with status active cannot be target for import")
+    if method == "web-download" and row["status"] != "queued":
+        raise Conflict("Image needs to be in 'queued' state to use 'web-download' method")
+    if method == "glance-direct" and row["status"] != "uploading":
+        raise Conflict("Image needs to be staged before 'glance-direct' method can be used")
+    for name in ("container_format", "disk_format"):
+        if not row[name]:
+            raise Conflict(f"'{name}' needs to be set before import")
+
+
+def _copy(call: Call, row: Row) -> None:
+    """There is one store, and the image is in it."""
+    if row["status"] != "active":
+        raise Conflict("Only images with status active can be targeted for copying")
+    if not call.context.is_admin:
+        raise Forbidden("You are not authorized to complete copy_image action.")
+    store = call.services.imports.store.id
+    stores = call.body.get("stores", [store])
+    if not call.body.get("all_stores", False):
+        if not isinstance(stores, list) or any(each != store for each in stores):
+            raise Conflict("One of the stores of this request is not there; GET /v2/info/stores lists them.")
+        raise BadRequest(f"Image is already present at store '{store}'")
+    images.tell_import(call.tx, row["id"])
+
+
+def create_task(call: Call) -> Reply:
+    """POST /v2/tasks, type `import`: an image made of what lies on the web, in one request."""
+    imports: Imports = call.services.imports
+    if not isinstance(call.body, dict):
+        raise BadRequest("Body expected in request.")
+    for name in ("type", "input"):
+        if name not in call.body:
+            raise BadRequest(f"Task '{name}' is required")
+    check(call.body, schemas.TASK_REQUEST)
+    asked = call.body["input"]
+    for name in ("import_from", "import_from_format", "image_properties"):
+        if not asked.get(name):
+            raise BadRequest(f"Input to task does not contain '{name}' field")
+    if not imports.web.permits(asked["import_from"]):
+        raise BadRequest(f"The given uri is not valid, or its host is not allowed: {asked['import_from']}")
+    values = {"container_format": "bare", "disk_format": asked["import_from_format"], **asked["image_properties"]}
+    check(values, schemas.CHECKED)
+    own = {name: values[name] for name in ("name", "visibility", "container_format", "disk_format", "min_disk",
+                                           "min_ram", "protected", "tags") if name in values}  # fmt: skip
+    properties = {name: value for name, value in values.items() if name not in schemas.IMAGE_PROPERTIES}
+    if any(name.startswith("os_glance") for name in properties):
+        raise Forbidden("Attributes that begin with os_glance are reserved.")
+    row = images.create(call.tx, call.context, own, properties)
+    images.move(call.tx, row["id"], "queued", "importing")
+    id = tasks.create(call.tx, call.context, "import", row["id"], asked)
+    call.tx.after_commit(lambda: imports.start(id))
+    return Reply(tasks.view(tasks.get(call.tx, id)), headers={"Location": f"/v2/tasks/{id}"})
+

@@ -1,0 +1,135 @@
+"""Tasks: the rows that tell of imports, while they run and for two days after (Glance: task_time_to_live)."""
+
+import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import sqlalchemy as sa
+
+from kilonova.db.engine import Tx
+from kilonova.image.tables import TASKS
+from kilonova.model.errors import BadRequest, NotFound
+from kilonova.model.ids import iso, new_id, now
+from kilonova.web.call import Call, Context
+from kilonova.web.validate import is_uuid, whole
+
+Row = sa.RowMapping
+LIFE = datetime.timedelta(hours=48)
+STATUSES = ("pending", "processing", "success", "failure")
+UNDER_WAY = ("pending", "processing")
+SORT_KEYS = ("id", "type", "status", "owner", "created_at", "updated_at", "expires_at")
+DEFAULT_LIMIT, MAX_LIMIT = 25, 1000
+
+
+def create(tx: Tx, context: Context, kind: str, image_id: str, asked: dict[str, Any]) -> str:
+    """A pending task of the caller's; its id. Those that have had their time go."""
+    when, id = now(), new_id()
+    tx.execute(TASKS.delete().where(TASKS.c.expires_at < when))
+    tx.execute(
+        TASKS.insert().values(
+            id=id, type=kind, status="pending", owner=context.project_id, input=asked, message="", image_id=image_id,
+            request_id=context.request_id, user_id=context.user_id, created_at=when, updated_at=when,
+        )
+    )  # fmt: skip
+    return id
+
+
+def begin(tx: Tx, id: str) -> None:
+    tx.execute(TASKS.update().where(TASKS.c.id == id).values(status="processing", updated_at=now()))
+
+
+def end(tx: Tx, id: str, status: str, message: str, result: dict[str, Any] | None = None) -> None:
+    """`status`: success or failure, for good."""
+    when = now()
+    tx.execute(
+        TASKS.update()
+        .where(TASKS.c.id == id, TASKS.c.status.in_(UNDER_WAY))
+        .values(status=status, message=message, result=result, updated_at=when, expires_at=when + LIFE)
+    )
+
+
+def interrupted(tx: Tx) -> None:
+    """At start: what ran when the service ended runs no more."""
+    for id in tx.execute(sa.select(TASKS.c.id).where(TASKS.c.status.in_(UNDER_WAY))).scalars().all():
+        end(tx, id, "failure", "The service was restarted while the data came in: ask for the import again.")
+
+
+def of_image(tx: Tx, image_id: str) -> list[Row]:
+    return tx.all(sa.select(TASKS).where(TASKS.c.image_id == image_id).order_by(TASKS.c.created_at, TASKS.c.id))
+
+
+def get(tx: Tx, id: str) -> Row:
+    row = tx.first(sa.select(TASKS).where(TASKS.c.id == id))
+    if row is None:
+        raise NotFound(f"No task found with ID {id}")
+    return row
+
+
+def _brief(row: Row) -> dict[str, Any]:
+    body = {name: row[name] for name in ("id", "type", "status", "owner")}
+    body |= {"created_at": iso(row["created_at"]), "updated_at": iso(row["updated_at"])}
+    body |= {"self": f"/v2/tasks/{row['id']}", "schema": "/v2/schemas/task"}
+    if row["expires_at"]:
+        body["expires_at"] = iso(row["expires_at"])
+    return body
+
+
+def view(row: Row) -> dict[str, Any]:
+    known = {name: row[name] for name in ("image_id", "request_id", "user_id") if row[name]}
+    return {**_brief(row), **known, **{name: row[name] for name in ("input", "message", "result")}}
+
+
+# The API of its own, for administrators
+
+
+def show(call: Call) -> dict[str, Any]:
+    return view(get(call.tx, call.params["task_id"]))
+
+
+def index(call: Call) -> dict[str, Any]:
+    """GET /v2/tasks: newest first."""
+    rows, more = _page(call)
+    query = [(key, value) for key, value in call.query if key != "marker"]
+    body: dict[str, Any] = {
+        "tasks": [_brief(row) for row in rows],
+        "first": "/v2/tasks" + ("?" + urlencode(query) if query else ""),
+        "schema": "/v2/schemas/tasks",
+    }
+    if more:
+        body["next"] = "/v2/tasks?" + urlencode([*query, ("marker", rows[-1]["id"])])
+    return body
+
+
+def _page(call: Call) -> tuple[list[Row], bool]:
+    limit, key, way = _limit(call), call.arg("sort_key", "created_at") or "", call.arg("sort_dir", "desc")
+    if way not in ("asc", "desc"):
+        raise BadRequest(f"Invalid sort direction: {way}")
+    if key not in SORT_KEYS:
+        raise BadRequest("Sort key supplied was not valid.")
+    query = sa.select(TASKS)
+    for name, known in (("status", STATUSES), ("type", ("import", "api_image_import")), ("owner", None)):
+        value = call.arg(name)
+        if value and known and value not in known:
+            raise BadRequest(f"Invalid {name} value: {value}")
+        if value:
+            query = query.where(TASKS.c[name] == value)
+    rows = call.tx.all(query.order_by(TASKS.c.id))
+    rows.sort(key=lambda row: (row[key] is not None, row[key]), reverse=way == "desc")
+    if marker := call.arg("marker"):
+        if not is_uuid(marker):
+            raise BadRequest("Invalid marker format")
+        places = [place for place, row in enumerate(rows) if row["id"] == marker]
+        if not places:
+            raise BadRequest(f"No task found with ID {marker}")
+        rows = rows[places[0] + 1 :]
+    return rows[:limit], 0 < limit <= len(rows)
+
+
+def _limit(call: Call) -> int:
+    text = call.arg("limit")
+    if text is None:
+        return DEFAULT_LIMIT
+    limit = whole(text)
+    if limit is None:
+        raise BadRequest("limit param must be positive" if whole(text[1:]) else "limit param must be an integer")
+    return min(limit, MAX_LIMIT)
