@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from anyio.from_thread import start_blocking_portal
+from starlette.testclient import TestClient
 
 from kilonova.db.engine import Database
 
@@ -58,8 +60,9 @@ def postgresql_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_dir() -> Iterator[Path]:
-    home = Path(tempfile.mkdtemp(prefix="kn-sqlite-", dir=IN_MEMORY))
+def memory_dir() -> Iterator[Path]:
+    """For SQLite's databases, and for what fake hosts keep in files."""
+    home = Path(tempfile.mkdtemp(prefix="kn-tests-", dir=IN_MEMORY))
     yield home
     shutil.rmtree(home)
 
@@ -74,7 +77,7 @@ class Databases:
     def empty(self, kind: str) -> str:
         name = f"kn_{uuid.uuid4().hex[:12]}"
         if kind == "sqlite":
-            return f"sqlite:///{self._fixture('sqlite_dir')}/{name}.db"
+            return f"sqlite:///{self._fixture('memory_dir')}/{name}.db"
         self._postgresql(f'CREATE DATABASE "{name}"')
         return self._postgresql_url(name)
 
@@ -118,7 +121,16 @@ def _name(url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def databases(request: pytest.FixtureRequest) -> Databases:
+def event_loop_of_test_clients() -> Iterator[None]:
+    """One for all requests of this run, as a served cloud has it: else each request starts a loop and two threads."""
+    with start_blocking_portal() as portal:
+        TestClient.portal = portal
+        yield
+        TestClient.portal = None
+
+
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest, event_loop_of_test_clients: None) -> Databases:
     return Databases(request)
 
 

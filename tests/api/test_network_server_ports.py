@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from network_client import ADMIN, CONTEXTS, DEMO, OTHER, Neutron
 
 from kilonova.db.engine import Database, Tx
 from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, NotFound
 from kilonova.model.specs import GroupSpec, RuleSpec
 from kilonova.network import agents, desired, ports, security_groups, specs
+from statements import statements
 
 SERVER = "0f4f0b8e-6d3b-4f8e-9d4c-2f4f5b1a9c11"
 PROJECT = CONTEXTS[DEMO].project_id
@@ -141,12 +141,9 @@ def test_specs_take_few_queries_however_many_ports(neutron: Neutron) -> None:
     network_id = make_network(neutron)
 
     def count(tx: Tx) -> int:
-        seen: list[str] = []
-        listen = lambda *args: seen.append(args[2])  # noqa: E731
-        sa.event.listen(neutron.database.engine, "before_cursor_execute", listen)
-        desired.host_network(tx, "host-1")
-        sa.event.remove(neutron.database.engine, "before_cursor_execute", listen)
-        return len(seen)
+        with statements(neutron.database) as asked:
+            desired.host_network(tx, "host-1")
+        return len(asked)
 
     def add(tx: Tx) -> None:
         allocate(tx, *[{"network_id": network_id}] * 3)

@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, MultiFernet
+from kept import Kept
 from starlette.testclient import TestClient
 from wire import wired
 
@@ -68,11 +69,20 @@ class Shared:
     storage: StorageActions | None = None
 
 
+NOTES = ("free_port", "swapped", "came_with")
+
+
+def furnished(cloud: "HandCloud") -> None:
+    cloud.furnish()
+
+
 class HandCloud:
     """The real services and flows over a fake host; nothing runs unless a test turns it."""
 
     def __init__(self, database: Database, folder: Path) -> None:
+        """`folder`: an empty one; what is kept of the cloud lies in others beside it."""
         self.database, self.folder = database, folder
+        self._kept: dict[Callable[..., Any], tuple[Any, Kept, dict[str, Any]]] = {}
         # (before | after, verb), or, with no transaction open, (reaching | unwinding, CONTROL step) → what happens then;
         # a HOST verb that is a do and a later undo of one flow is there "<verb> again".
         self.faults: dict[tuple[str, str], Callable[[], None]] = {}
@@ -137,6 +147,35 @@ class HandCloud:
             self.http.post("/volume/v3/types", json=wish, headers=headers).raise_for_status()
         made = self.http.post("/volume/v3/group_types", json={"group_type": {"name": "g"}}, headers=headers)
         self.group_type = made.json()["group_type"]["id"]
+
+    def prepared(self, prepare: Callable[["HandCloud"], Any]) -> Any:
+        """What `prepare` gives, done to a cloud that is furnished and no more; whatever was there before is gone.
+
+        It is done once: from then on its end is kept. It must end at rest, and say all there is to say in its answer and
+        in NOTES.
+        """
+        if prepare not in self._kept:
+            if prepare is not furnished:
+                self.prepared(furnished)
+            answer = prepare(self)
+            notes = {name: getattr(self, name) for name in NOTES}
+            self._kept[prepare] = answer, Kept.of(self.database, self.folder, self._beside()), notes
+        answer, kept, notes = self._kept[prepare]
+        kept.put_back()
+        vars(self).update({**notes, "faults": {}, "twice": set(), "claimed": {}, "killed": {}})
+        self.boot()
+        self.control_side.report_inventory(self.host.inventory())  # its sign of life may be old
+        return answer
+
+    def _beside(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}-{len(self._kept)}")
+
+    def close(self) -> None:
+        """The cloud is no more, nor is what was kept of it."""
+        self.database.close()
+        for _, kept, _ in self._kept.values():
+            kept.drop()
+        shutil.rmtree(self.folder)
 
     def at(self, when: str, step: str) -> None:
         fault = self.faults.pop((when, step), None)

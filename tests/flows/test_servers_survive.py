@@ -56,9 +56,15 @@ def raiser(error: type[BaseException]) -> Callable[[], None]:
     return act
 
 
+@pytest.fixture
+def cloud(used_cloud: HandCloud) -> HandCloud:
+    """Each of these tests begins with `prepared`."""
+    return used_cloud
+
+
 def play(cloud: HandCloud, flow: str, faults: dict[tuple[str, str], Callable[[], None]]) -> str:
     """Bring the flow about with these faults, and run it to its end; the server's id."""
-    prepared = story(flow).prepare(cloud)
+    prepared = cloud.prepared(story(flow).prepare)
     cloud.faults = dict(faults)
     server_id = story(flow).start(cloud, prepared)
     cloud.run()
@@ -122,7 +128,7 @@ def test_unwinding_is_finished_whatever_happens(
 
 @pytest.mark.parametrize(("flow", "step"), HOST_STEPS)
 def test_a_host_step_done_twice_gives_the_same_end(cloud: HandCloud, flow: str, step: str) -> None:
-    prepared = story(flow).prepare(cloud)
+    prepared = cloud.prepared(story(flow).prepare)
     cloud.twice.add(step)
     server_id = story(flow).start(cloud, prepared)
     cloud.run()
@@ -164,7 +170,7 @@ def never(*_: object) -> Outcome:
 
 @pytest.mark.parametrize(("flow", "step", "when"), INTERRUPTIONS)
 def test_a_delete_in_the_middle_wins_or_is_refused(cloud: HandCloud, flow: str, step: str, when: str) -> None:
-    prepared = story(flow).prepare(cloud)
+    prepared = cloud.prepared(story(flow).prepare)
     subject_id = story(flow).start(cloud, prepared)
     won = interrupt(cloud, flow, subject_id, {}, (when, step))
     if not won:
@@ -174,7 +180,7 @@ def test_a_delete_in_the_middle_wins_or_is_refused(cloud: HandCloud, flow: str, 
 
 @pytest.mark.parametrize(("flow", "undo", "when"), UNDO_INTERRUPTIONS)
 def test_a_delete_during_unwinding_wins_or_is_refused(cloud: HandCloud, flow: str, undo: str, when: str) -> None:
-    prepared = story(flow).prepare(cloud)
+    prepared = cloud.prepared(story(flow).prepare)
     subject_id = story(flow).start(cloud, prepared)
     won = interrupt(cloud, flow, subject_id, {("before", LAST[flow]): raiser(Injected)}, (when, undo))
     if not won:
@@ -202,7 +208,7 @@ def interrupt(
 
 def test_of_two_that_would_replace_a_flow_the_later_wins(cloud: HandCloud) -> None:
     """A hard reboot may replace a pause that is under way, and a delete the reboot that has not yet begun."""
-    server_id = story("pause").prepare(cloud)
+    server_id = cloud.prepared(story("pause").prepare)
     assert server_id is not None
 
     def reboot_and_delete() -> None:
@@ -217,7 +223,7 @@ def test_of_two_that_would_replace_a_flow_the_later_wins(cloud: HandCloud) -> No
 
 
 def test_a_hard_reboot_puts_an_end_to_what_is_under_way(cloud: HandCloud) -> None:
-    server_id = story("pause").prepare(cloud)
+    server_id = cloud.prepared(story("pause").prepare)
     cloud.faults = {("before", "pause_guest"): lambda: act("reboot", {"type": "HARD"})(cloud, server_id) and None}
     story("pause").start(cloud, server_id)
     cloud.run()
@@ -241,7 +247,7 @@ def test_a_crash_around_each_outside_call(cloud: HandCloud, flow: str) -> None:
             if seen == number + 1:
                 raise Crash(f"{when} {name}")
 
-        prepared = story(flow).prepare(cloud)
+        prepared = cloud.prepared(story(flow).prepare)
         with observed(count):
             server_id = story(flow).start(cloud, prepared)
             cloud.run()
@@ -263,8 +269,9 @@ def test_a_step_that_leaks_is_found(cloud: HandCloud, step: Step) -> None:
     """The properties can fail: with a step that undoes nothing, what it left is seen."""
     create = FLOWS["create"]
     steps = tuple(replace(other, undo=None) if other is step else other for other in create.steps)
+    prepared = cloud.prepared(story("create").prepare)
     cloud.boot({**FLOWS, "create": replace(create, steps=steps)})
-    play(cloud, "create", {("before", "set_active"): raiser(Injected)})
-    left = cloud.left()
-    cloud.boot()
-    assert left != {}
+    cloud.faults = {("before", "set_active"): raiser(Injected)}
+    story("create").start(cloud, prepared)
+    cloud.run()
+    assert cloud.left() != {}
