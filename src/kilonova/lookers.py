@@ -26,12 +26,12 @@ def topology(client: Client) -> Body:
     subnets, ports = defaultdict[str, list[Body]](list), defaultdict[str, list[Body]](list)
     for subnet in client.get("/network/v2.0/subnets")["subnets"]:
         subnets[subnet["network_id"]].append(subnet)
-    floating = {
-        each["port_id"]: each["floating_ip_address"] for each in client.get("/network/v2.0/floatingips")["floatingips"]
-    }
+    found_ips = client.get("/network/v2.0/floatingips")["floatingips"]
+    floating = {each["port_id"]: each["floating_ip_address"] for each in found_ips}
     listed = client.get("/network/v2.0/ports")["ports"]
+    carriers = {each["id"]: each["router_id"] for each in found_ips if each["router_id"]}
     for port in listed:
-        port["device"] = device(port)
+        port["device"] = device(port, carriers)
         port["server"] = servers.get(port["device_id"])
         port["floating_ip_address"] = floating.get(port["id"])
         ports[port["network_id"]].append(port)
@@ -62,9 +62,14 @@ def overlays(network: Body, tunnels: dict[str, str]) -> list[str]:
     return [f"vxlan-{network['provider:segmentation_id']} at {tunnels[host]} on {host}" for host in hosts]
 
 
-def device(port: Body) -> str:
-    """Where a port is on its host: its tap, and for one of the network's own the other end, in its namespace."""
+def device(port: Body, carriers: Body) -> str:
+    """Where a port is on its host: its tap, and for one of the network's own the other end, in its namespace.
+
+    carriers: floating IP's id → the router that carries it.
+    """
     owner, ident = port["device_owner"], port["id"][:11]
+    if port["device_id"] in carriers:
+        return f"NAT in qrouter-{carriers[port['device_id']]}"
     if not port["binding:host_id"]:
         return ""
     inside = {
@@ -100,7 +105,8 @@ def port_line(port: Body) -> str:
     what = f"server {port['server']}" if port["server"] else owner.removeprefix("network:").replace("_", " ") or "port"
     addresses = ", ".join(ip["ip_address"] for ip in port["fixed_ips"]) or "no address"
     floating = f" = {port['floating_ip_address']}" if port["floating_ip_address"] else ""
-    where = f"{port['device']} on {port['binding:host_id']}" if port["device"] else "on no host"
+    host = f" on {port['binding:host_id']}" if port["binding:host_id"] else ""
+    where = f"{port['device']}{host}" if port["device"] else "on no host"
     return escape(f"{what} {addresses}{floating} {port['status']}: {where} [{port['id']}]")
 
 

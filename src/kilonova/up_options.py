@@ -12,6 +12,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from kilonova.config import Config, VolumeBackend
+from kilonova.model.errors import KilonovaError
+
+LONGEST_PUBLIC = 29  # bits of the prefix
 
 DOOR, HOST = "Where it answers", "This host"
 
@@ -44,6 +47,9 @@ VifType = Annotated[Literal["bridge", "tap"], _host("bridge: libvirt makes the t
 Backends = Annotated[
     list[str] | None, _host("NAME=KIND[,OPTION=VALUE…], where volumes lie; may be repeated; none: file=file.")
 ]
+Security = Annotated[
+    list[str] | None, typer.Option(help="NAME=VALUE of Keystone's [security_compliance]; may be repeated.")
+]
 KeepShelved = Annotated[bool, _host("Shelved servers stay on their host until shelveOffload.", "--keep-shelved")]
 
 
@@ -60,6 +66,7 @@ class UpOptions:
     tls_cert: Annotated[Path | None, _pem("Serve HTTPS with this PEM certificate, its chain behind it.")] = None
     tls_key: Annotated[Path | None, _pem("The certificate's PEM key.")] = None
     tls_ca: Annotated[Path | None, _pem("The CA that clouds.yaml tells clients to trust.")] = None
+    security: Security = None
     virt: Virt = "auto"
     vif_type: VifType = "bridge"
     public_cidr: Annotated[str, _host("The public subnet; none: the first free 172.24.N.0/24.")] = ""
@@ -104,6 +111,7 @@ class UpOptions:
             physnets=_physnets(self.physnet or []),
             overlay=_overlay(self.overlay),
             volume_backends=_volume_backends(self.volume_backend or ["file=file"]),
+            security=_security(self.security or []),
             tls_cert=_absolute(self.tls_cert),
             tls_key=_absolute(self.tls_key),
             tls_ca=_absolute(self.tls_ca),
@@ -143,11 +151,25 @@ def _url(text: str) -> str:
     return text
 
 
-def _cidr(text: str) -> str:
+def _security(entries: list[str]) -> tuple[str, ...]:
+    from kilonova.identity import security
+
     try:
-        return str(ipaddress.IPv4Network(text)) if text else ""
+        security.parse(entries)
+    except KilonovaError as error:
+        raise typer.BadParameter(f"--security: {error}") from error
+    return tuple(entries)
+
+
+def _cidr(text: str) -> str:
+    """Its first address is the host's, its upper half floating IPs': a /29 has three of them."""
+    try:
+        public = ipaddress.IPv4Network(text) if text else None
     except ValueError as error:
         raise typer.BadParameter(f"--public-cidr {text}: {error}; write it as 172.24.4.0/24") from error
+    if public is not None and public.prefixlen > LONGEST_PUBLIC:
+        raise typer.BadParameter(f"--public-cidr {text} has too few addresses: give at least a /{LONGEST_PUBLIC}")
+    return str(public or "")
 
 
 def _overlay(text: str) -> str:

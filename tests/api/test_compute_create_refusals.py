@@ -42,6 +42,8 @@ def test_images(nova: Nova) -> None:
     refused(nova, 400, "kernel_id", imageRef=nova.add_image(properties={"kernel_id": NOWHERE}))
     odd = nova.add_image(properties={"hw_disk_bus": "floppy"})
     refused(nova, 400, "Invalid image metadata. Error: the image property hw_disk_bus is 'floppy'", imageRef=odd)
+    odd = nova.add_image(properties={"hw_machine_type": "x'/><evil/>"})
+    refused(nova, 400, "Invalid image metadata. Error: the image property hw_machine_type is", imageRef=odd)
 
 
 def test_flavors(nova: Nova) -> None:

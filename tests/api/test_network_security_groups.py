@@ -173,3 +173,29 @@ def test_group_quota(neutron: Neutron) -> None:
     neutron.put(path, {"quota": {"security_group": 2, "security_group_rule": 5}}, ADMIN)
     message = refused(neutron.post("/v2.0/security-groups", {"security_group": {"name": "a"}}), 409, "OverQuota")
     assert message == "Quota exceeded for resources: ['security_group_rule']."  # two, for all that leaves
+
+
+def test_the_same_rule_in_other_words_is_there_already(neutron: Neutron) -> None:
+    group = neutron.make("security_group", name="g")["id"]
+
+    def rule(**values: Any) -> Any:
+        body = {"security_group_rule": {"security_group_id": group, "direction": "ingress", **values}}
+        return neutron.post("/v2.0/security-group-rules", body)
+
+    ports = {"port_range_min": 22, "port_range_max": 22}
+    for first, *others in (
+        ({"protocol": "tcp", **ports}, {"protocol": "6", **ports}, {"protocol": 6, "remote_ip_prefix": "0.0.0.0/0", **ports}),
+        ({"protocol": "udp", "remote_ip_prefix": "0.0.0.0/0"}, {"protocol": "UDP"}, {"protocol": "17"}),
+        (
+            {"protocol": "icmpv6", "ethertype": "IPv6"},
+            {"protocol": "ipv6-icmp", "ethertype": "IPv6", "remote_ip_prefix": "::/0"},
+        ),
+    ):  # fmt: skip
+        assert rule(**first).status_code == 201
+        for other in others:
+            answer = rule(**other)
+            assert (answer.status_code, answer.json()["NeutronError"]["type"]) == (409, "SecurityGroupRuleExists"), other
+    made = rule(protocol="tcp", remote_ip_prefix="10.0.0.0/8", remote_group_id="", remote_address_group_id="", **ports)
+    assert made.status_code == 201
+    shown = made.json()["security_group_rule"]
+    assert (shown["remote_group_id"], shown["remote_address_group_id"]) == (None, None)

@@ -5,13 +5,18 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import openstack
 import pytest
 from clouds import RunningCloud, wait_for
+
+SECURITY = ("--security", "password_regex=.{9,}", "--security", "password_regex_description=nine characters")
 
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
-    made = RunningCloud(tmp_path_factory.mktemp("fake") / "cloud", "fake").up()
+    made = RunningCloud(
+        tmp_path_factory.mktemp("fake") / "cloud", "fake", "--public-cidr", "10.250.0.0/29", *SECURITY
+    ).up()
     yield made
     made.purge()
     assert not made.state.exists()
@@ -27,6 +32,14 @@ def test_what_a_new_cloud_has(cloud: RunningCloud) -> None:
     assert {"admin", "manager", "member", "reader", "service"} <= {role.name for role in admin.identity.roles()}
     for file in ("cloud.json", "clouds.yaml"):
         assert stat.S_IMODE((cloud.state / file).stat().st_mode) == 0o600
+
+
+def test_a_small_public_network_and_rules_for_passwords(cloud: RunningCloud) -> None:
+    admin = cloud.connect("kilonova-admin")
+    (subnet,) = admin.network.subnets(name="public-subnet")
+    assert subnet.allocation_pools == [{"start": "10.250.0.4", "end": "10.250.0.6"}]
+    with pytest.raises(openstack.exceptions.BadRequestException, match="nine characters"):
+        admin.identity.create_user(name="short", password="eight.88")
 
 
 def test_the_openstack_client_creates_and_deletes_a_server(cloud: RunningCloud) -> None:

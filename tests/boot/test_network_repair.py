@@ -231,6 +231,7 @@ def test_one_pass_repairs_what_was_done_by_hand(site: Site) -> None:
     for name, alias in (("tapstray-ours", f"kilonova:{site.cloud.json['id']}"), ("tapstray-other", "mine")):
         ip("-n", netns, "tuntap", "add", name, "mode", "tap")
         ip("-n", netns, "link", "set", name, "alias", alias)
+    ip("-n", netns, "tuntap", "add", "plugged-in", "mode", "tap")
     assert not site.works()
     site.cloud.up()
     wait_for(site.works, 30)
@@ -238,6 +239,10 @@ def test_one_pass_repairs_what_was_done_by_hand(site: Site) -> None:
     wait_for(lambda: "tapstray-ours" not in ip("-n", netns, "link"), 30)
     assert "tapstray-other" in ip("-n", netns, "link")  # not ours
     ip("-n", netns, "link", "delete", "tapstray-other")
+    # Another's device in a bridge of ours would be among the guests, behind no filter of a port.
+    ip("-n", netns, "link", "set", "plugged-in", "master", f"brq{network[:11]}")
+    wait_for(lambda: "master" not in ip("-n", netns, "link", "show", "plugged-in"), 30)
+    ip("-n", netns, "link", "delete", "plugged-in")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

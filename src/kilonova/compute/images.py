@@ -48,11 +48,10 @@ def get_image(tx: Tx, context: Context, id: str) -> Image:
     if row["status"] != "active":
         raise BadRequest(f"Image {id} is not active.")
     properties = row["properties"]
-    for name in hardware.CHOICES:
-        try:
-            hardware.choice(properties, name)
-        except ValueError as error:
-            raise BadRequest(f"Invalid image metadata. Error: {error}") from error
+    try:
+        hardware.check(properties)
+    except ValueError as error:
+        raise BadRequest(f"Invalid image metadata. Error: {error}") from error
     for name in ("kernel_id", "ramdisk_id"):
         if properties.get(name):
             _part(tx, context, properties[name], name)

@@ -304,4 +304,6 @@ POLICY: dict[str, Rule] = more_routes.POLICY | {
     "os-quota-class-sets:update": admin,
 }
 
-SERVICE = Service("compute", ROUTES, POLICY, faults.nova, MICROVERSIONS, legacy={"v2": "v2.1"}, exact_paths=True)
+SERVICE = Service(
+    "compute", ROUTES, POLICY, faults.nova, MICROVERSIONS, legacy={"v2": "v2.1"}, exact_paths=True, project_in_path=True
+)

@@ -25,6 +25,7 @@ CHOICES = {
     "hw_rescue_device": ("disk", "cdrom"),
     "hw_rescue_bus": ("virtio", "scsi", "ide", "sata", "usb"),
 }
+MACHINES = ("pc", "q35")
 # All that Nova knows (`nova/objects/image_meta.py`: ImageMetaProps, and the names of before), in words of a line.
 _KNOWN = """
 hw_architecture hw_emulation_architecture hw_auto_disk_config hw_boot_menu hw_cdrom_bus hw_cpu_cores hw_cpu_sockets
@@ -59,6 +60,22 @@ def choice(properties: Mapping[str, str], name: str) -> str | None:
     if value.lower() not in CHOICES[name]:
         raise ValueError(f"the image property {name} is {value!r}; it can be {', '.join(CHOICES[name])}")
     return value.lower()
+
+
+def machine(properties: Mapping[str, str]) -> str:
+    """`pc`, `q35`, or a versioned one of either, such as `pc-q35-7.2`. ValueError for another."""
+    value = properties.get("hw_machine_type") or "pc"
+    named = value in MACHINES or value.startswith(("pc-i440fx-", "pc-q35-"))
+    if not named or not value.replace("-", "").replace(".", "").replace("_", "").isalnum():
+        raise ValueError(f"the image property hw_machine_type is {value!r}; it can be pc, q35 and their versions")
+    return value
+
+
+def check(properties: Mapping[str, str]) -> None:
+    """ValueError names the property that asks for hardware that there is not."""
+    machine(properties)
+    for name in CHOICES:
+        choice(properties, name)
 
 
 def known(properties: Mapping[str, object]) -> dict[str, str]:

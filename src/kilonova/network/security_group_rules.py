@@ -51,6 +51,11 @@ def number(word: str | None) -> int | None:
     return int(word) if word.isdigit() else PROTOCOLS[word]
 
 
+def named_or_none(value: Any) -> str | None:
+    """An empty name is none."""
+    return a.text()(value) or None if value is not None else None
+
+
 def ethertype(value: Any) -> str:
     for known in ETHERTYPES:
         if isinstance(value, str) and value.lower() == known.lower():
@@ -91,8 +96,8 @@ ATTRIBUTES = {
     "port_range_min": a.Attribute(port_value, default=None, put=False),
     "port_range_max": a.Attribute(port_value, default=None, put=False),
     "remote_ip_prefix": a.Attribute(ip_prefix, default=None, put=False),
-    "remote_group_id": a.Attribute(a.or_none(a.text()), default=None, put=False),
-    "remote_address_group_id": a.Attribute(a.or_none(a.text()), default=None, put=False),
+    "remote_group_id": a.Attribute(named_or_none, default=None, put=False),
+    "remote_address_group_id": a.Attribute(named_or_none, default=None, put=False),
     "description": a.Attribute(a.text(), default=""),
     **{
         name: a.Attribute(a.documents, post=False, put=False)
@@ -214,12 +219,19 @@ def check_ports(values: dict[str, Any]) -> None:
 
 
 def check_unique(tx: Tx, values: dict[str, Any]) -> None:
-    keys = ("direction", "ethertype", "protocol", "port_range_min", "port_range_max", "remote_ip_prefix",
-            "remote_group_id", "remote_address_group_id")  # fmt: skip
+    """Rules that say the same in other words are the same (Neutron: _rule_to_key)."""
+    keys = ("direction", "ethertype", "port_range_min", "port_range_max", "remote_group_id", "remote_address_group_id")
     same = [TABLE.c[key].is_(None) if values[key] is None else TABLE.c[key] == values[key] for key in keys]
-    found = tx.scalar(sa.select(TABLE.c.id).where(TABLE.c.security_group_id == values["security_group_id"], *same))
+    alike = tx.all(sa.select(TABLE).where(TABLE.c.security_group_id == values["security_group_id"], *same))
+    found = next((rule["id"] for rule in alike if meaning(rule) == meaning(values)), None)
     if found:
         raise Conflict(f"Security group rule already exists. Rule id is {found}.", type="SecurityGroupRuleExists")
+
+
+def meaning(rule: Any) -> tuple[int | None, str | None]:
+    """Protocol and prefix, in whatever words."""
+    prefix = rule["remote_ip_prefix"]
+    return number(rule["protocol"]), None if prefix in ("0.0.0.0/0", "::/0") else prefix
 
 
 def delete(tx: Tx, context: Context, rule_id: str) -> None:

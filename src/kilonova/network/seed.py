@@ -16,7 +16,8 @@ POOL = {"name": "default-v4", "prefixes": ["10.0.0.0/16"], "default_prefixlen": 
 def seed(tx: Tx, *, demo_project_id: str, admin_project_id: str, public_cidr: str | None) -> dict[str, str]:
     """Make networks `demo` and `public` where they are missing; returns name → id.
 
-    `public_cidr`, e.g. 172.24.4.0/24: the host's end is .1, floating IPs come from .100 on. None: a LAN's addresses
+    `public_cidr`, e.g. 172.24.4.0/24: the host's end is .1, floating IPs come from .100 on (in a smaller one from its middle
+    on). None: a LAN's addresses
     are for its operator to hand out.
     """
     demo_id = ensure(tx, demo_project_id, {"name": "demo"}, {"name": "demo-subnet", "cidr": DEMO_CIDR})
@@ -34,7 +35,7 @@ def seed(tx: Tx, *, demo_project_id: str, admin_project_id: str, public_cidr: st
 
 def public_subnet(cidr: str) -> dict[str, Any]:
     public = ipaddress.ip_network(cidr)
-    pool = {"start": str(public[100]), "end": str(public[-2])}
+    pool = {"start": str(public[min(100, public.num_addresses // 2)]), "end": str(public[-2])}
     gateway = str(public[1])
     return {
         "name": "public-subnet", "cidr": cidr, "gateway_ip": gateway, "enable_dhcp": False, "allocation_pools": [pool]

@@ -62,6 +62,7 @@ class Call:
     services: Any
     _tx: Tx | None = None
     legacy: bool = False
+    path_project: str | None = None  # of an address that names a project (`Service.project_in_path`)
     client: str = ""  # the address that asks
     stream: Any = None  # an iterator over the request's bytes, for routes with body="stream"
 

@@ -1,6 +1,7 @@
 """Serves the services: routing, token, microversion, policy, body, transaction, faults. One path for every request."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl, quote
 import anyio
 import anyio.to_thread
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 MAX_UPLOADS = 200  # at a time; more wait
 MAX_DOWNLOADS = 200  # pieces in the making at a time
+PROJECT = re.compile("[0-9a-f-]{1,64}")  # as Nova takes one in an address
 MAX_BODY = 4 << 20  # bytes of JSON; images are streamed and have no such limit
 
 Authenticate = Callable[[Database, str], Context]
@@ -154,7 +156,12 @@ class Application:
             raise BadRequest("The request's address has a NUL character, which no name or id can have.")
         head, slash, rest = path.partition("/")
         empty = bool(rest) and service.exact_paths and request.url.path.endswith("/")
-        found = None if empty else table.find(service.legacy.get(head, head) + slash + rest if rest else path)
+        current = service.legacy.get(head, head)
+        found = None if empty else table.find(current + slash + rest if rest else path)
+        project, _, below = rest.partition("/")
+        named = found is None and service.project_in_path and not empty and bool(PROJECT.fullmatch(project) and below)
+        if named:
+            found, path = table.find(f"{current}/{below}"), f"{head}/{below}"
         if found is None:
             raise NotFound("The resource could not be found.", type="HTTPNotFound")
         methods, values = found
@@ -183,6 +190,7 @@ class Application:
             client=request.client.host if request.client else "",
             stream=stream,
             legacy=head in service.legacy,
+            path_project=project if named else None,
         )
         # An upload holds its thread for as long as its client likes: it must not be one that others wait for.
         limiter = self.uploads if stream else None
@@ -194,6 +202,11 @@ class Application:
         if route.policy:
             context = self.authenticate(self.database, call.headers.get("x-auth-token", ""))
             call.context = Context(**{**vars(context), "request_id": call.context.request_id})
+            if call.path_project not in (None, context.project_id):
+                raise BadRequest(
+                    f"Malformed request URL: URL's project_id '{call.path_project}' doesn't match Context's project_id "
+                    f"'{context.project_id}'"
+                )
             access_rules.check(service, call)
             scoped = service.any_scope or not (context.system or context.domain_id)
             if not scoped or not service.policy[route.policy](call.context, {}):
@@ -232,11 +245,14 @@ def check_query(route: Route, call: Call) -> None:
 
 async def read_body(request: Request) -> bytes:
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY:
-            raise TooLarge(f"The request's body is larger than {MAX_BODY} bytes.")
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > MAX_BODY:
+                raise TooLarge(f"The request's body is larger than {MAX_BODY} bytes.")
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise BadRequest("The request ended before its body did.") from error
     return b"".join(parts)
 
 

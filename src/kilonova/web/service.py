@@ -26,6 +26,7 @@ class Service:
     `fault(status, error_type, message, code, request_id)` gives the body of an error in this service's form.
     `legacy`: an older version's name → the one that serves it, without microversions and forgiving unknown keys.
     `exact_paths`: below a version's root a slash at the end is an empty name, which nothing has.
+    `project_in_path`: a version's root may be followed by the project's id, as of old: `/v2.1/{project_id}/servers`.
     `types`: its service types, by which access rules name it; the prefix alone when there are none.
     `any_scope`: tokens of a domain or of the system are served too; else they get 403 (oslo.policy: enforce_scope).
     """
@@ -39,6 +40,7 @@ class Service:
     legacy: Mapping[str, str] = field(default_factory=dict)
     exact_paths: bool = False
     any_scope: bool = False
+    project_in_path: bool = False
     types: tuple[str, ...] = ()
 
 

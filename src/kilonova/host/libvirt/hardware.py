@@ -10,7 +10,6 @@ from kilonova.model.errors import HostError
 from kilonova.model.specs import ServerSpec
 
 MAX_SERIAL_PORTS = 4  # what an ISA bus has room for
-MACHINES = ("pc", "q35")
 CLOCKS = {"windows": "localtime"}
 
 
@@ -56,7 +55,7 @@ def get_hardware(server: ServerSpec) -> Hardware:
     image = server.rescue if server.rescue and not stable else server.image  # whose hardware it is
     properties = image.properties if image else server.image_properties
     extra = server.flavor.extra_specs
-    machine = _machine(properties.get("hw_machine_type") or "pc")
+    machine = _machine(properties)
     watchdog = extra.get("hw:watchdog_action") or properties.get("hw_watchdog_action")
     serial_ports = extra.get("hw:serial_port_count") or properties.get("hw_serial_port_count")
     cdrom_bus = _choice(properties, "hw_cdrom_bus") or ("sata" if "q35" in machine else "ide")
@@ -95,12 +94,11 @@ def _choice(properties: dict[str, str], name: str) -> str | None:
         raise HostError(str(error)) from error
 
 
-def _machine(value: str) -> str:
-    """`pc`, `q35`, or a versioned one of either, such as `pc-q35-7.2`."""
-    known = value in MACHINES or value.startswith(("pc-i440fx-", "pc-q35-"))
-    if not known or not value.replace("-", "").replace(".", "").replace("_", "").isalnum():
-        raise HostError(f"the image property hw_machine_type is {value!r}; this host knows pc, q35 and their versions")
-    return value
+def _machine(properties: dict[str, str]) -> str:
+    try:
+        return hardware.machine(properties)
+    except ValueError as error:
+        raise HostError(str(error)) from error
 
 
 def _true(value: str) -> bool:

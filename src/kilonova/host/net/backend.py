@@ -141,10 +141,12 @@ class HostNet:
         wanted = {port.tap for port in desired.ports} | {network.bridge for network in desired.networks}
         wanted |= {dhcp_tap(network) for network in desired.networks if wants_dhcp(network)}
         wanted |= {network.overlay.device for network in desired.networks if network.overlay}
+        bridges = {link.index for link in seen.values() if link.name.startswith("brq") and links.ours(link)}
         return {
             link.name
             for link in seen.values()
-            if link.name not in wanted and link.name.startswith(OURS) and links.ours(link)
+            if link.name not in wanted
+            and ((link.name.startswith(OURS) and links.ours(link)) or link.master in bridges)
         }
 
     def _apply_network(
@@ -201,7 +203,10 @@ class HostNet:
         for network_id in self._dhcp.listed() - {n.id for n in desired.networks if wants_dhcp(n)}:
             self._dhcp.remove(network_id)
         for name in sorted(orphans & self._orphans, reverse=True):  # taps before bridges
-            links.delete(seen[name])
+            if links.ours(seen[name]):
+                links.delete(seen[name])
+            else:  # somebody's own, in a bridge of ours
+                links.detach(seen[name])
         self._orphans = orphans - self._orphans
 
     def _answer(self, asked: str, address: str, path: str) -> bytes | None:

@@ -112,6 +112,14 @@ class Links:
         if not link.up:
             self.netlink.set_link(link, "link set up", up=True)
 
+    def detach(self, link: Link) -> None:
+        """Out of its bridge, and otherwise as it is; nothing when it is gone."""
+        try:
+            self.netlink.set_link(link, "link set nomaster", attribute(netlink.IFLA_MASTER, 0))
+        except HostError as error:
+            if netlink.refusal(error) != ENODEV:
+                raise
+
     def attach_port(self, link: Link, bridge: Link, mtu: int) -> None:
         """As `attach`, of a device that is our own from its birth: the host takes no address on it either."""
         if not link.up:
