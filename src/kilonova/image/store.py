@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,11 @@ from typing import Any
 from kilonova.model.errors import TooLarge, Unavailable, UnsupportedMediaType
 
 CHUNK = 1 << 20  # bytes
+MAX_VIRTUAL = 1 << 50  # bytes: no disk is larger, a header may say anything
 UNTYPED = {"ami", "ari", "aki", "ploop"}  # formats that have no header to look for
+# How QEMU knows a VMDK that is a text naming other files (vmdk_probe): comments, then its version.
+DESCRIPTOR = re.compile(rb"(#[^\n]*\n|[ \t]*\r?\n)*version=[1-3]\r?\n")
+PROBED = 2048  # bytes that QEMU looks at
 RAW_DISKS = {"raw", "gpt", "iso", "luks"}  # what a raw disk may hold and still be a raw disk
 
 
@@ -160,7 +165,7 @@ def _copy(
     chunks: Iterable[bytes], target: Path, disk_format: str | None, container_format: str, expected_size: int | None
 ) -> Data:
     """Write sparsely, hash, and (with a `disk_format`) inspect."""
-    md5, sha512, size = hashlib.md5(usedforsecurity=False), hashlib.sha512(), 0
+    md5, sha512, size, head = hashlib.md5(usedforsecurity=False), hashlib.sha512(), 0, b""
     inspect = disk_format is not None and container_format == "bare"
     wrapper = _inspected(chunks) if inspect else None
     with open(target, "wb") as file:
@@ -168,6 +173,7 @@ def _copy(
             md5.update(chunk)
             sha512.update(chunk)
             size += len(chunk)
+            head += chunk[: PROBED - len(head)]
             if chunk.count(0) == len(chunk):
                 file.seek(len(chunk), os.SEEK_CUR)
             else:
@@ -177,6 +183,8 @@ def _copy(
         os.fsync(file.fileno())
     if expected_size is not None and size != expected_size:
         raise UnsupportedMediaType(f"Expected {expected_size} bytes of image data but received {size}.")
+    if inspect and disk_format != "vmdk" and DESCRIPTOR.match(head):
+        raise UnsupportedMediaType(f"Image disk_format {disk_format} does not match stream data vmdk")
     virtual = judge(wrapper, disk_format, size) if wrapper is not None and disk_format is not None else None
     return Data(size, md5.hexdigest(), sha512.hexdigest(), virtual)
 
@@ -212,7 +220,12 @@ def judge(wrapper: Any, disk_format: str, size: int) -> int | None:
             raise UnsupportedMediaType(f"Image disk_format {disk_format} does not match stream data {name}")
         if name not in RAW_DISKS:
             inspector.safety_check()
-        return size if disk_format in RAW_DISKS else int(inspector.virtual_size)
+        if disk_format in RAW_DISKS:
+            return size
+        virtual = int(inspector.virtual_size)
+        if virtual > MAX_VIRTUAL:
+            raise UnsupportedMediaType(f"Image has a virtual size of {virtual} bytes, of at most {MAX_VIRTUAL}.")
+        return virtual
     except format_inspector.SafetyCheckFailed as error:
         why = "; ".join(str(failure) for failure in error.failures.values())
         raise UnsupportedMediaType(f"Image failed safety checks: {why}") from error

@@ -1,0 +1,138 @@
+"""Images that would lead whoever opens them astray: refused by their content, and nothing of them is kept.
+
+All are made here, small, from what qemu-img writes; nothing but the store ever reads them.
+"""
+
+import gzip
+import io
+import struct
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from image_client import Glance, qcow2
+
+from kilonova.db.engine import Database
+from kilonova.image.store import FileStore
+from kilonova.model.errors import UnsupportedMediaType
+
+PASSWD = "/etc/passwd"
+DESCRIPTOR = (
+    '# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="{kind}"\n\n# Extent description\n'
+    'RW 2048 {extent} "{path}" 0\n\n# The Disk Data Base\n#DDB\nddb.adapterType = "ide"\n'
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "images")
+
+
+def disk(path: Path, kind: str, *options: str, size: str = "1M") -> bytes:
+    subprocess.run(["qemu-img", "create", "-q", "-f", kind, *options, path, size], check=True, capture_output=True)
+    return path.read_bytes()
+
+
+def refused(store: FileStore, content: bytes, disk_format: str, piece: int = 1 << 16) -> str:
+    """Why; however it is cut on its way."""
+    pieces = [content[place : place + piece] for place in range(0, len(content), piece)]
+    with pytest.raises(UnsupportedMediaType) as caught:
+        store.write("image", iter(pieces), disk_format)
+    assert list(store.directory.iterdir()) == []
+    return caught.value.message
+
+
+def header(content: bytes, offset: int, form: str, value: int) -> bytes:
+    """The content with one field of its header written over."""
+    data = bytearray(content)
+    struct.pack_into(form, data, offset, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("piece", [1, 512, 1 << 20])
+@pytest.mark.parametrize("disk_format", ["qcow2", "raw", "vmdk", "iso", "ami"])
+def test_a_qcow2_that_names_another_file(store: FileStore, tmp_path: Path, disk_format: str, piece: int) -> None:
+    qcow2(tmp_path / "base")
+    for content in (
+        qcow2(tmp_path / "b", "-b", str(tmp_path / "base"), "-F", "qcow2"),
+        qcow2(tmp_path / "d", "-o", f"data_file={tmp_path}/outside,data_file_raw=on"),
+    ):
+        assert refused(store, content[:4096], disk_format, piece)
+
+
+def test_a_qcow2_with_flags_that_nobody_knows(store: FileStore, tmp_path: Path) -> None:
+    assert "safety checks" in refused(store, header(qcow2(tmp_path / "a"), 72, ">Q", 1 << 63), "qcow2")
+
+
+@pytest.mark.parametrize("size", [1 << 51, 1 << 63, (1 << 64) - 1])
+def test_a_disk_larger_than_any(store: FileStore, tmp_path: Path, size: int) -> None:
+    assert "virtual size" in refused(store, header(qcow2(tmp_path / "a"), 24, ">Q", size), "qcow2")
+
+
+def test_the_door_refuses_a_size_that_no_database_holds(database: Database, tmp_path: Path) -> None:
+    glance = Glance(database, tmp_path)
+    image = glance.image(disk_format="qcow2")
+    answer = glance.upload(image["id"], header(qcow2(tmp_path / "a"), 24, ">Q", (1 << 64) - 1))
+    assert answer.status_code == 415, answer.text
+    assert glance("GET", f"/images/{image['id']}").json()["status"] == "queued" and glance.files() == []
+
+
+@pytest.mark.parametrize("disk_format", ["vmdk", "raw", "qcow2"])
+@pytest.mark.parametrize(("kind", "extent"), [
+    ("monolithicFlat", "FLAT"), ("twoGbMaxExtentFlat", "FLAT"), ("vmfs", "VMFS"), ("monolithicSparse", "SPARSE"),
+])  # fmt: skip
+def test_a_vmdk_that_is_a_list_of_files(store: FileStore, kind: str, extent: str, disk_format: str) -> None:
+    text = DESCRIPTOR.format(kind=kind, extent=extent, path=PASSWD).encode()
+    assert refused(store, text, disk_format)
+    assert refused(store, text.ljust(4096, b"\0"), disk_format)
+
+
+def test_a_vmdk_of_flat_files(store: FileStore, tmp_path: Path) -> None:
+    assert refused(store, disk(tmp_path / "flat.vmdk", "vmdk", "-o", "subformat=monolithicFlat"), "vmdk")
+
+
+def test_a_sparse_vmdk_whose_descriptor_leads_elsewhere(store: FileStore, tmp_path: Path) -> None:
+    content = disk(tmp_path / "s.vmdk", "vmdk", "-o", "subformat=monolithicSparse")
+    assert store.write("good", iter([content]), "vmdk").virtual_size == 1 << 20
+    store.delete("good")
+    text = DESCRIPTOR.format(kind="monolithicFlat", extent="FLAT", path=PASSWD).encode()
+    assert refused(store, content[:512] + text.ljust(0x2800, b"\0") + content[512 + 0x2800 :], "vmdk")
+    assert refused(store, header(content, 28, "<Q", 77), "vmdk")  # its descriptor is not where QEMU reads it
+    parent = content.replace(b"parentCID=ffffffff", b"parentCID=00000001")
+    assert refused(store, parent.replace(b'createType="monolithicSparse"', b'createType="custom"          '), "vmdk")
+
+
+def test_polyglots(store: FileStore, tmp_path: Path) -> None:
+    """One file that is two disks, each to another reader."""
+    content = bytearray(qcow2(tmp_path / "a").ljust(1 << 20, b"\0"))
+    mbr = bytearray(content)
+    mbr[446:512] = bytes([0x80, 1, 1, 0, 0x83, 1, 1, 0]) + struct.pack("<II", 1, 2000) + bytes(48) + b"\x55\xaa"
+    iso = bytearray(content)
+    iso[32768 : 32768 + 7] = b"\x01CD001\x01"
+    for both in (mbr, iso):
+        for disk_format in ("qcow2", "raw", "iso"):
+            assert refused(store, bytes(both), disk_format), disk_format
+
+
+def test_other_containers_are_not_raw_disks(store: FileStore, tmp_path: Path) -> None:
+    for kind in ("vmdk", "vdi", "vhdx", "vpc", "qcow2"):
+        assert refused(store, disk(tmp_path / kind, kind), "raw"), kind
+    for content in (b"", b"QFI\xfb", b"QFI\xfb" + bytes(100), b"KDMV" + bytes(600)):
+        assert refused(store, content, "qcow2")
+        assert refused(store, content, "vmdk")
+
+
+def test_bombs_are_kept_as_they_are(store: FileStore) -> None:
+    """What is packed is not unpacked here: it takes the room of what was sent."""
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("disk.raw", bytes(64 << 20))
+    for content in (gzip.compress(bytes(64 << 20)), zipped.getvalue()):
+        data = store.write("bomb", iter([content]), "raw")
+        assert data.size == data.virtual_size == len(content) < 1 << 20
+        assert store.path("bomb").stat().st_size == len(content)
+        with pytest.raises(UnsupportedMediaType):
+            store.write("other", iter([content]), "qcow2")
+        packed = store.write("packed", iter([content]), "qcow2", "compressed")
+        assert (packed.size, packed.virtual_size) == (len(content), None)
