@@ -172,6 +172,7 @@ make_root() {
     add_binary sbin/blkid
     add_binary sbin/resize2fs
     add_binary sbin/mkfs.ext4
+    add_binary sbin/mkfs # `mkfs -t TYPE`; busybox has mkfs.vfat
     add_binary usr/bin/curl
     add_binary usr/bin/sudo
     for applet in mke2fs mkfs.ext2 mkfs.ext3; do ln -s mkfs.ext4 "$ROOT/usr/bin/$applet"; done
@@ -220,6 +221,7 @@ pack_root() { # under fakeroot: everything is root's but for the user's home
         chmod 755 "$root"/etc/rc "$root"/etc/acpi/PWRF/* "$root"/usr/lib/guest/*
         chmod 440 "$root/etc/sudoers"; chmod 600 "$root/etc/shadow"
         chmod 4755 "$root/usr/bin/sudo"
+        chmod 1777 "$root/tmp" # on the disk: what is written there is in a copy of the disk, too
         chmod 700 "$root/etc/dropbear" "$root/root" "$root/var/lib/guest" "$root/var/lib/sudo"
         mkdir -m 700 "$root/home/cirros/.ssh" "$root/root/.ssh"
         (umask 077; : >"$root/home/cirros/.ssh/authorized_keys")

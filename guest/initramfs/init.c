@@ -163,7 +163,6 @@ int main(void) {
     mount("devpts", "/dev/pts", "devpts", 0, NULL);
     mount("tmpfs", "/dev/shm", "tmpfs", 0, "mode=1777");
     mount("tmpfs", "/root/run", "tmpfs", 0, "mode=755");
-    mount("tmpfs", "/root/tmp", "tmpfs", 0, "mode=1777");
     mkdir("/root/run/guest", 0755);
     mount("/dev", "/root/dev", NULL, MS_MOVE, NULL);
     mount("/sys", "/root/sys", NULL, MS_MOVE, NULL);

@@ -238,6 +238,9 @@ def test_contract_on_pc_with_virtio_and_a_config_drive(image: Path, work: Path, 
         kept, blkid = guest.ssh(script, key=ssh_key).splitlines()
         assert kept == "kept"
         assert 'TYPE="ext4"' in blkid
+        script = "set -e; sudo mkfs -t vfat /dev/sda; sudo mount /dev/sda /mnt; mount | grep -o 'vfat'; sudo umount /mnt"
+        assert guest.ssh(script, key=ssh_key).splitlines()[-1] == "vfat"
+        assert guest.ssh("echo kept >/tmp/word; sync; stat -c %a /tmp", key=ssh_key) == "1777"
 
         assert "inet6 fe80::" in guest.ssh("ip -6 addr show dev eth0", key=ssh_key)
         assert "inet6 fec0::" in guest.ssh("ip -6 addr show dev eth0", key=ssh_key), "no address by SLAAC"
@@ -250,7 +253,7 @@ def test_contract_on_pc_with_virtio_and_a_config_drive(image: Path, work: Path, 
 
     with Guest(work, image, *machine) as guest:
         guest.expect(r"first-vm login: ", BOOT_SECONDS)
-        assert guest.ssh("cat /var/lib/user-data-proof", key=ssh_key) == "ran as root", "once an instance"
+        assert guest.ssh("cat /var/lib/user-data-proof /tmp/word", key=ssh_key) == "ran as root\nkept", "once an instance"
         assert guest.ssh("sudo md5sum /etc/dropbear/ed25519", key=ssh_key) == host_key
         guest.press_power_button()
 
