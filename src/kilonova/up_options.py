@@ -51,6 +51,9 @@ Security = Annotated[
     list[str] | None, typer.Option(help="NAME=VALUE of Keystone's [security_compliance]; may be repeated.")
 ]
 KeepShelved = Annotated[bool, _host("Shelved servers stay on their host until shelveOffload.", "--keep-shelved")]
+WebDownload = Annotated[
+    list[str] | None, _door("HOST[:PORT] (*.example.org, *) from where images may be imported; may be repeated.")
+]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class UpOptions:
     tls_key: Annotated[Path | None, _pem("The certificate's PEM key.")] = None
     tls_ca: Annotated[Path | None, _pem("The CA that clouds.yaml tells clients to trust.")] = None
     security: Security = None
+    web_download: WebDownload = None
     virt: Virt = "auto"
     vif_type: VifType = "bridge"
     public_cidr: Annotated[str, _host("The public subnet; none: the first free 172.24.N.0/24.")] = ""
@@ -112,6 +116,7 @@ class UpOptions:
             overlay=_overlay(self.overlay),
             volume_backends=_volume_backends(self.volume_backend or ["file=file"]),
             security=_security(self.security or []),
+            web_download=_web_download(self.web_download or []),
             tls_cert=_absolute(self.tls_cert),
             tls_key=_absolute(self.tls_key),
             tls_ca=_absolute(self.tls_ca),
@@ -209,6 +214,17 @@ def _volume_backends(entries: list[str]) -> tuple[VolumeBackend, ...]:
             raise typer.BadParameter(f"--volume-backend {entry}: there is another of that name")
         found.append(VolumeBackend(name, kind, tuple(options)))
     return tuple(found)
+
+
+def _web_download(entries: list[str]) -> tuple[str, ...]:
+    from kilonova.image import fetch
+
+    for entry in entries:
+        try:
+            fetch.parse(entry)
+        except ValueError as error:
+            raise typer.BadParameter(f"--web-download {error}; write it as mirror.example.org:8443") from error
+    return tuple(entries)
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -19,8 +19,8 @@ from kilonova.web.call import Context
 from kilonova.web.router import Application
 
 ROLES = {"admin": {"admin", "member", "reader"}, "alice": {"member", "reader"}, "bob": {"member", "reader"},
-         "watcher": {"reader"}}  # fmt: skip
-PROJECTS = {"admin": "p-admin", "alice": "p-alice", "bob": "p-bob", "watcher": "p-alice"}
+         "watcher": {"reader"}, "nova": {"service"}}  # fmt: skip
+PROJECTS = {"admin": "p-admin", "alice": "p-alice", "bob": "p-bob", "watcher": "p-alice", "nova": "p-service"}
 OCTETS = {"Content-Type": "application/octet-stream"}
 PATCH = "application/openstack-images-v2.1-json-patch"
 

@@ -391,3 +391,38 @@ def test_nul_characters_are_refused(glance: Glance) -> None:
     assert glance("POST", "/images", {"name": "a\\u0000b"}).status_code == 201  # a backslash, not a NUL
     assert glance("GET", "/images/%00").status_code == 400
     assert glance("GET", "/images?owner=%00").status_code == 400
+
+
+def test_locations(glance: Glance) -> None:
+    image = glance.image(visibility="community")
+    path, url = f"/images/{image['id']}/locations", {"url": "file:///etc/passwd"}
+    assert glance("GET", path, who="nova").json() == []
+    for who, status, why in (
+        ("alice", 403, "http store must be enabled"), ("bob", 403, "http store must be enabled"),
+        ("watcher", 403, ""), ("nova", 400, "Invalid location"), ("admin", 400, "Invalid location"),
+    ):  # fmt: skip
+        refused = glance("POST", path, url, who=who)
+        assert refused.status_code == status and why in refused.text, who
+    for bad in (None, [], {}, {"url": 7}, {**url, "validation_data": {"os_hash_algo": "sha512"}},
+                {**url, "validation_data": {"os_hash_algo": "crc", "os_hash_value": "1"}}):  # fmt: skip
+        assert glance("POST", path, bad).status_code == 400, bad
+    glance.upload(image["id"], b"data")
+    assert glance("POST", path, url).status_code == 409
+    shown = glance("GET", path, who="nova").json()
+    assert shown == [{"url": f"file://{glance.store.path(image['id'])}", "metadata": {"store": "file"}}]
+    assert glance("GET", path).status_code == 403
+    private = glance.image(visibility="private")
+    assert glance("POST", f"/images/{private['id']}/locations", url, who="bob").status_code == 404
+
+
+def test_usage(glance: Glance) -> None:
+    def used(who: str = "alice") -> dict[str, int]:
+        usage = glance("GET", "/info/usage", who=who).json()["usage"]
+        assert {each["limit"] for each in usage.values()} == {-1}
+        return {name.removeprefix("image_"): each["usage"] for name, each in usage.items()}
+
+    assert glance.upload(glance.image()["id"], bytes(3 << 20)).status_code == 204
+    assert glance.upload(glance.image()["id"], bytes(2 << 20), kind="stage").status_code == 204
+    glance.image()
+    assert used() == {"size_total": 3, "stage_total": 2, "count_total": 3, "count_uploading": 1}
+    assert set(used("bob").values()) == {0}

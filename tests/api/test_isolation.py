@@ -42,6 +42,7 @@ BODIES: dict[str, Any] = {
     "shares": {"share": {"share_id": "00000000-0000-4000-8000-000000000000"}},
     "servers": {"server": {"name": "n"}}, "metadata": {"metadata": {"a": "b"}}, "tags": {"tags": ["a"]},
     "action": {"lock": None}, "images": [], "members": {"member": "m", "status": "accepted"},
+    "locations": {"url": "http://example.org/"},
     "import": {"method": {"name": "glance-direct"}}, "OS-EC2": {"tenant_id": "t"},
     "credentials": {"credential": {"type": "t"}},
     "remote-consoles": {"remote_console": {"protocol": "vnc", "type": "novnc"}},

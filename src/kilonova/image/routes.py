@@ -3,13 +3,24 @@
 from typing import Any
 from urllib.parse import urlencode
 
-from kilonova.image import images, listing, members, metadef_handlers, patch, schemas, tasks, views
+from kilonova.image import (
+    images,
+    listing,
+    locations,
+    members,
+    metadef_handlers,
+    patch,
+    schemas,
+    tasks,
+    usage,
+    views,
+)
 from kilonova.image.imports import create_task, import_image
 from kilonova.image.transfer import download, stage, store_of, upload
 from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, NotFound
 from kilonova.web import faults
 from kilonova.web.call import Call, Context, Reply, Route
-from kilonova.web.policy import admin, anyone
+from kilonova.web.policy import admin, admin_or_service, anyone
 from kilonova.web.service import Service
 from kilonova.web.validate import check
 
@@ -230,6 +241,10 @@ def member_of_project(context: Context, target: Any) -> bool:
     return "admin" in context.roles or ("member" in context.roles and bool(context.project_id))
 
 
+def member_or_service(context: Context, target: Any) -> bool:
+    return "service" in context.roles or member_of_project(context, target)
+
+
 # Where a rule depends on the image, images.py asks it of the row: another's private image is not there at all (404).
 POLICY = {
     "get_images": anyone,
@@ -246,6 +261,8 @@ POLICY = {
     "modify_member": member_of_project,
     "delete_member": member_of_project,
     "delete_image_location": admin,
+    "add_image_location": member_or_service,
+    "fetch_image_location": admin_or_service,
     "stores_info_detail": admin,
     "tasks_api_access": admin,
     "get_schema": anyone,
@@ -269,6 +286,8 @@ ROUTES = {
     f"PUT {I}/stage": Route(stage, "upload_image", 204, tx="none", body="stream"),
     f"POST {I}/import": Route(import_image, "upload_image", 202),
     f"GET {I}/tasks": Route(image_tasks, "get_image"),
+    f"GET {I}/locations": Route(locations.index, "fetch_image_location"),
+    f"POST {I}/locations": Route(locations.add, "add_image_location", 202),
     f"POST {I}/actions/deactivate": Route(deactivate, "deactivate", 204),
     f"POST {I}/actions/reactivate": Route(reactivate, "reactivate", 204),
     f"PUT {I}/tags/{{tag_value}}": Route(put_tag, "modify_image", 204),
@@ -284,6 +303,7 @@ ROUTES = {
     "POST /v2/tasks": Route(create_task, "tasks_api_access", 201),
     "GET /v2/tasks/{task_id}": Route(tasks.show, "tasks_api_access"),
     "GET /v2/info/import": Route(info_import, "get_info", tx="none"),
+    "GET /v2/info/usage": Route(usage.show, "get_info"),
     "GET /v2/info/stores": Route(info_stores, "get_info", tx="none"),
     "GET /v2/info/stores/detail": Route(info_stores_detail, "stores_info_detail", tx="none"),
     "DELETE /v2/stores/{store_id}/{image_id}": Route(delete_from_store, "delete_image_location", 204),

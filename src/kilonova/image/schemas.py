@@ -168,3 +168,19 @@ TASK_REQUEST = {
     },
     "additionalProperties": False,
 }
+ADD_LOCATION = {
+    "type": "object",
+    "required": ["url"],
+    "properties": {
+        "url": {"type": "string"},
+        "validation_data": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "os_hash_algo": {"type": "string", "maxLength": 64, "enum": ["sha1", "sha256", "sha512", "md5"]},
+                "os_hash_value": {"type": "string", "maxLength": 128},
+            },
+            "dependentRequired": {"os_hash_value": ["os_hash_algo"], "os_hash_algo": ["os_hash_value"]},
+        },
+    },
+}
