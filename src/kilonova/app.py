@@ -86,7 +86,6 @@ class Cloud:
         images.sweep(self.database, store)
         cidr = self._ensure_plane()
         self.asks = Asks()
-        self.runner = self._make_runner(store)
         flows, storage = FlowActions(self.journal, self.asks, config.vif_type), StorageActions(self.journal, self.asks)
         sealer = statedir.load_sealer(config)  # first: an older cloud's token keys have sealed what it opens
         settings = security.Settings(sealer, security.parse(config.security))
@@ -94,6 +93,7 @@ class Cloud:
         self._ending.callback(imports.stop)
         shared = Shared(statedir.load_fernet(config), settings, store, imports, flows, storage)
         self.known |= seed.seed(self.database, store, config, self.known | cidr)
+        self.runner = self._make_runner(store)  # waits for libvirtd, which came up meanwhile
         consoles = ConsoleDoor(self.database, flows, self.url)
         self.application = Application(
             SERVICES,

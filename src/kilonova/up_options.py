@@ -48,7 +48,7 @@ Backends = Annotated[
     list[str] | None, _host("NAME=KIND[,OPTION=VALUE…], where volumes lie; may be repeated; none: file=file.")
 ]
 Security = Annotated[
-    list[str] | None, typer.Option(help="NAME=VALUE of Keystone's [security_compliance]; may be repeated.")
+    list[str] | None, typer.Option(help="NAME=VALUE of Keystone's section security_compliance; may be repeated.")
 ]
 KeepShelved = Annotated[bool, _host("Shelved servers stay on their host until shelveOffload.", "--keep-shelved")]
 WebDownload = Annotated[

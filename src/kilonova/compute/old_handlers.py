@@ -98,7 +98,7 @@ def _image(call: Call, row: sa.RowMapping) -> dict[str, Any]:
         "updated": iso(row["updated_at"]),
         "status": STATUS.get(row["status"], "UNKNOWN"),
         "progress": PROGRESS.get(row["status"], 0),
-        "OS-EXT-IMG-SIZE:size": row["size"],
+        "OS-EXT-IMG-SIZE:size": row["size"] or 0,
     }
     if "instance_uuid" in properties:
         id = properties["instance_uuid"]
