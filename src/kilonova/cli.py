@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,6 +29,19 @@ State = Annotated[Path, typer.Option("--state", help="The cloud's state director
 Server = Annotated[str, typer.Argument(help="A server's name or id.")]
 
 
+def signal_pipe() -> int:
+    """What can be read once SIGINT or SIGTERM has come.
+
+    A signal may reach any thread; the main thread, waiting for a lock, would not hear of one that another got.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    return reader
+
+
 @app.command()
 @with_up_options
 def up(state: State = DEFAULT_STATE, options: UpOptions = UpOptions()) -> None:
@@ -38,9 +50,7 @@ def up(state: State = DEFAULT_STATE, options: UpOptions = UpOptions()) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for talkative in ("alembic", "uvicorn"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    ended = signal_pipe()
     from kilonova import memory
 
     memory.one_arena()
@@ -53,7 +63,7 @@ def up(state: State = DEFAULT_STATE, options: UpOptions = UpOptions()) -> None:
         print(f"kilonova ready {cloud.url}", flush=True)
         notify("READY=1")
         memory.give_back()
-        ended.wait()
+        os.read(ended, 1)
         notify("STOPPING=1")
     finally:
         cloud.stop()

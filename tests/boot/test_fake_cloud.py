@@ -1,5 +1,7 @@
 """`kilonova up --virt fake` with the stock clients: no root, no libvirt, the same flows and events."""
 
+import ctypes
+import platform
 import signal
 import stat
 from collections.abc import Iterator
@@ -95,4 +97,16 @@ def test_a_restart_keeps_passwords_ids_and_servers(tmp_path: Path, number: signa
     demo = cloud.connect()
     for server in made:
         wait_for(lambda server=server: demo.compute.get_server(server.id).status == "ACTIVE")
+    cloud.purge()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the system call's number is x86_64's")
+def test_a_signal_that_another_thread_gets_ends_it_too(tmp_path: Path) -> None:
+    cloud = RunningCloud(tmp_path / "cloud", "fake").up()
+    assert cloud.process is not None
+    pid = cloud.process.pid
+    thread = max(int(each.name) for each in Path(f"/proc/{pid}/task").iterdir())
+    tgkill = 234
+    assert thread != pid and ctypes.CDLL(None).syscall(tgkill, pid, thread, signal.SIGTERM) == 0
+    assert cloud.process.wait(60) == 0
     cloud.purge()
