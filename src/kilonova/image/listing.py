@@ -30,7 +30,7 @@ NOT_FILTERS = {"limit", "marker", "member_status", "sort", "sort_key", "sort_dir
 
 def page(call: Call) -> tuple[list[Row], bool]:
     """One page, and whether another may follow."""
-    limit = _limit(call)
+    limit = page_size(call)
     order = _order(call)
     tests = [*_scope(call), *(_filter(call, key) for key in dict.fromkeys(key for key, _ in call.query))]
     rows = call.tx.all(sa.select(IMAGES).where(images.visible(call.context)))
@@ -46,7 +46,8 @@ def page(call: Call) -> tuple[list[Row], bool]:
     return rows[:limit], 0 < limit <= len(rows)
 
 
-def _limit(call: Call) -> int:
+def page_size(call: Call) -> int:
+    """Its `limit`, within ours. BadRequest when it is none."""
     text = call.arg("limit")
     if text is None:
         return DEFAULT_LIMIT

@@ -7,18 +7,18 @@ from urllib.parse import urlencode
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
+from kilonova.image.listing import page_size
 from kilonova.image.tables import TASKS
 from kilonova.model.errors import BadRequest, NotFound
 from kilonova.model.ids import iso, new_id, now
 from kilonova.web.call import Call, Context
-from kilonova.web.validate import is_uuid, whole
+from kilonova.web.validate import is_uuid
 
 Row = sa.RowMapping
 LIFE = datetime.timedelta(hours=48)
 STATUSES = ("pending", "processing", "success", "failure")
 UNDER_WAY = ("pending", "processing")
 SORT_KEYS = ("id", "type", "status", "owner", "created_at", "updated_at", "expires_at")
-DEFAULT_LIMIT, MAX_LIMIT = 25, 1000
 
 
 def create(tx: Tx, context: Context, kind: str, image_id: str, asked: dict[str, Any]) -> str:
@@ -101,7 +101,7 @@ def index(call: Call) -> dict[str, Any]:
 
 
 def _page(call: Call) -> tuple[list[Row], bool]:
-    limit, key, way = _limit(call), call.arg("sort_key", "created_at") or "", call.arg("sort_dir", "desc")
+    limit, key, way = page_size(call), call.arg("sort_key", "created_at") or "", call.arg("sort_dir", "desc")
     if way not in ("asc", "desc"):
         raise BadRequest(f"Invalid sort direction: {way}")
     if key not in SORT_KEYS:
@@ -123,13 +123,3 @@ def _page(call: Call) -> tuple[list[Row], bool]:
             raise BadRequest(f"No task found with ID {marker}")
         rows = rows[places[0] + 1 :]
     return rows[:limit], 0 < limit <= len(rows)
-
-
-def _limit(call: Call) -> int:
-    text = call.arg("limit")
-    if text is None:
-        return DEFAULT_LIMIT
-    limit = whole(text)
-    if limit is None:
-        raise BadRequest("limit param must be positive" if whole(text[1:]) else "limit param must be an integer")
-    return min(limit, MAX_LIMIT)
