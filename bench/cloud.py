@@ -16,7 +16,7 @@ import httpx
 
 BIN = Path(sys.executable).parent
 PATIENCE = 180.0  # seconds until the bench gives up waiting
-POLL = 0.005
+POLL = 0.02
 
 
 class Cloud:

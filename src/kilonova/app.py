@@ -155,7 +155,7 @@ class Cloud:
 
             self.plane.wait_for_daemons()
             host = make_libvirt_host(self.config, self.known, self.plane, control)
-        return HostRunner(host, LocalSeam(self.journal), control, self.config.state / "locks")
+        return HostRunner(host, LocalSeam(self.journal, self.asks.look), control, self.config.state / "locks")
 
     def _serve(self) -> None:
         config = self.config

@@ -138,7 +138,7 @@ class Cinder:
 
         for _ in range(300):
             worked = control_turn(self.journal)
-            worked |= host_turn(LocalSeam(self.journal), self.host.name, verb, locks, lambda: None)
+            worked |= host_turn(LocalSeam(self.journal, lambda: None), self.host.name, verb, locks, lambda: None)
             if not worked and not self.database.write(
                 lambda tx: tx.execute(FLOWS.update().where(FLOWS.c.wake_at > 0).values(wake_at=0.0)).rowcount
             ):

@@ -104,17 +104,17 @@ class HandCloud:
         self.journal.void_leases()
         control_step = self.journal.control_step
 
-        def watched(row: sa.RowMapping) -> sa.RowMapping | None:
+        def watched(row: sa.RowMapping, host: str | None = None) -> sa.RowMapping | None:
             self.claimed[row["step"]] = row
             self.at("unwinding" if row["state"] == "unwinding" else "reaching", row["step"])
-            return control_step(row)
+            return control_step(row, host)
 
         self.journal.control_step = watched  # type: ignore[method-assign]
         images, asks = FileStore(self.folder / "images"), Asks()
         sweep(self.database, images)
         local = LocalControlSide(self.database, self.journal, asks, images, self.host.name)
         self.control_side: ControlSide = wired(ControlSide, local)
-        self.seam: HostSeam = wired(HostSeam, LocalSeam(self.journal))
+        self.seam: HostSeam = wired(HostSeam, LocalSeam(self.journal, lambda: None))
         (self.folder / "locks").mkdir(exist_ok=True)
         fernet = MultiFernet([Fernet(Fernet.generate_key())])
         flows, storage = FlowActions(self.journal, asks, "bridge"), StorageActions(self.journal, asks)
@@ -310,6 +310,7 @@ class HandCloud:
             except Crash:
                 self.crashes += 1
                 self.boot()
+                self.port_loop()
         raise AssertionError(f"the flows do not come to an end: {self.events()}")
 
     def host_goes_down(self) -> None:

@@ -142,7 +142,7 @@ class Machine:
         self.database, self.locks, self.toy = database, locks, Toy()
         locks.mkdir()
         self.journal = Journal(database, self.toy.flows(), {"server": self.toy}, Doorbell(), "node")
-        self.seam = LocalSeam(self.journal)
+        self.seam = LocalSeam(self.journal, lambda: None)
 
     def start(self, kind: str = "create") -> None:
         self.database.write(lambda tx: self.journal.start_or_turn(tx, kind, "s1", WHO, {}))

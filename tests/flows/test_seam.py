@@ -54,7 +54,7 @@ class Region:
         self.runners = []
         for name, host in self.hosts.items():
             control: ControlSide = wired(ControlSide, LocalControlSide(database, journal, self.asks, images, name))
-            work: HostSeam = wired(HostSeam, LocalSeam(journal))
+            work: HostSeam = wired(HostSeam, LocalSeam(journal, lambda: None))
             self.runners.append(HostRunner(host, work, control, folder / f"{name}-locks"))
 
     def api(self, method: str, path: str, body: Any = None) -> Any:

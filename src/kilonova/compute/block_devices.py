@@ -32,6 +32,13 @@ def of_server(tx: Tx, server_id: str) -> list[sa.RowMapping]:
     return of_servers(tx, [server_id]).get(server_id, [])
 
 
+def has_any(tx: Tx, server_id: str) -> bool:
+    return tx.scalar(_ANY, {"of_server": server_id}) is not None
+
+
+_ANY = sa.select(BLOCK_DEVICES.c.id).where(BLOCK_DEVICES.c.server_id == sa.bindparam("of_server")).limit(1)
+
+
 def find(tx: Tx, server_id: str, volume_id: str) -> sa.RowMapping | None:
     where = (BLOCK_DEVICES.c.server_id == server_id) & (BLOCK_DEVICES.c.volume_id == volume_id)
     return tx.first(sa.select(BLOCK_DEVICES).where(where))

@@ -157,9 +157,10 @@ class Journal:
 
     # --- CONTROL steps -------------------------------------------------------------------------------------------
 
-    def control_step(self, claimed: sa.RowMapping) -> sa.RowMapping | None:
-        """Run the flow's next CONTROL step with its event row; the flow's row when another CONTROL step follows."""
-        return self.database.write(lambda tx: self._control_step(tx, claimed))
+    def control_step(self, claimed: sa.RowMapping, host: str | None = None) -> sa.RowMapping | None:
+        """Run the flow's next CONTROL step with its event row; the flow's row when the same worker goes on: with another
+        CONTROL step, or with one of `host`, whose worker this is."""
+        return self.database.write(lambda tx: self._kept(tx, self._control_step(tx, claimed), host))
 
     def _control_step(self, tx: Tx, claimed: sa.RowMapping) -> sa.RowMapping | None:
         row = self._guarded(tx, claimed["id"], claimed["token"])
@@ -207,17 +208,18 @@ class Journal:
         kind = self.flows[row["kind"]].subject
         return HostWork(
             row["id"], row["token"], event_id, verb.__name__, row["subject_id"], row["request_id"],
-            spec or self.subjects[kind].spec(tx, row["subject_id"]), results, kind, row["data"],
+            spec or self.subjects[kind].spec(tx, row["subject_id"]), results, kind, row["data"], row["queue"],
             time.time() - (row["step_since"] or time.time()),
         )  # fmt: skip
 
-    def record(self, work: HostWork, outcome: Outcome) -> HostWork | None:
-        """Write how a HOST step ended; the next one when it is this host's too, under the same lease.
+    def record(self, work: HostWork, outcome: Outcome) -> HostWork | sa.RowMapping | None:
+        """Write how a HOST step ended. What follows under the same lease: this host's next step, or the flow's row when it
+        is a CONTROL step. None when this worker has no more to do.
 
         Raises Stale, having written nothing, when the lease was taken over.
         """
 
-        def write(tx: Tx) -> HostWork | None:
+        def write(tx: Tx) -> HostWork | sa.RowMapping | None:
             row = self._guarded(tx, work.flow_id, work.token)
             done = {"finished_at": now(), "result": outcome.result, "details": details(outcome),
                     "traceback": outcome.traceback}  # fmt: skip
@@ -225,9 +227,9 @@ class Journal:
             if row["turn_into"]:
                 self._turn(tx, row)
                 return None
-            following = self._move_on(tx, row, outcome)
-            if following is None:
-                return None
+            following = self._kept(tx, self._move_on(tx, row, outcome), work.host)
+            if following is None or following["queue"] == CONTROL:
+                return following
             turned_back = following["state"] != row["state"]
             return self._host_work(tx, following, None if turned_back else work.spec)
 
@@ -282,7 +284,7 @@ class Journal:
         flow = self.flows[row["kind"]]
         for step in flow.steps[flow.index(row["step"]) + 1 :]:
             host = self._host(tx, row, step)
-            unwanted = step.when is not None and not step.when(self._running(row))
+            unwanted = step.when is not None and not step.when(tx, self._running(row))
             if unwanted or (step.runs == HOST and host is None):  # there never was a host: nothing of ours is there
                 self._event(tx, row, step.name, now(), Outcome("Skipped"))
                 continue
@@ -299,7 +301,7 @@ class Journal:
             self._set_task_state(tx, row, step)
             return self._to(tx, row, step, CONTROL, {"state": "running", "rewind_to": None})
         for step in reversed(flow.steps[: here + 1 if this_too else here]):
-            if step.undo is None or (step.when is not None and not step.when(self._running(row))):
+            if step.undo is None or (step.when is not None and not step.when(tx, self._running(row))):
                 continue
             host = self._host(tx, row, step)
             if step.runs == HOST and host is None:
@@ -326,12 +328,14 @@ class Journal:
         return self._backward(tx, self._update(tx, row, changes), this_too=True)
 
     def _to(self, tx: Tx, row: sa.RowMapping, step: Step, queue: str, changes: dict[str, Any]) -> sa.RowMapping | None:
-        """Set the cursor. The lease is kept where the same worker goes on, else given up."""
+        """Set the cursor, under the same lease."""
         cursor = {"step": step.name, "queue": queue, "wake_at": 0.0, "waits_for": None, "failures": 0,
                   "step_since": time.time()}  # fmt: skip
-        if queue != row["queue"]:
-            return self._release(tx, row, {**cursor, **changes})
         return self._update(tx, row, {**cursor, **changes})
+
+    def _kept(self, tx: Tx, row: sa.RowMapping | None, host: str | None) -> sa.RowMapping | None:
+        """The row where its worker, `host`'s or none's, goes on; else the lease is given up for another to go on."""
+        return row if row is None or row["queue"] in (CONTROL, host) else self._release(tx, row, {})
 
     def _release(self, tx: Tx, row: sa.RowMapping, changes: dict[str, Any]) -> sa.RowMapping | None:
         """Give up the lease: nothing more for this worker (None)."""

@@ -54,7 +54,8 @@ class Step:
     """`do`/`undo`: CONTROL: `fn(tx, running)`; HOST: a method of the host contract, called by its name.
 
     `undo` None: nothing to undo. `deadline`: seconds from the step's first start after which waiting turns to failure.
-    `when`: by the request's own words, whether the step is done and undone in this flow; not that of a first step.
+    `when(tx, running)`: whether the step is done and undone for this subject, the same at every look while either has
+    anything to do; not that of a first step.
     """
 
     do: Callable[..., Any]
@@ -62,7 +63,7 @@ class Step:
     runs: str
     task_state: str | None
     deadline: float = 600.0
-    when: Callable[[Running], bool] | None = None
+    when: Callable[[Tx, Running], bool] | None = None
 
     @property
     def name(self) -> str:
@@ -107,7 +108,9 @@ class Flow:
 
     def undone(self, name: str, *, task_state: str, before: tuple[Step, ...], after: tuple[Step, ...]) -> "Flow":
         """This list's undos, last first, as a flow of its own."""
-        undos = tuple(Step(step.undo, None, step.runs, task_state) for step in reversed(self.steps) if step.undo)
+        undos = tuple(
+            Step(step.undo, None, step.runs, task_state, when=step.when) for step in reversed(self.steps) if step.undo
+        )
         return Flow(name, (*before, *undos, *after), subject=self.subject)
 
 
@@ -136,6 +139,7 @@ class HostWork:
     results: dict[str, Any]
     subject: str = "server"
     data: dict[str, Any] = field(default_factory=dict)
+    host: str = ""
     waited: float = 0.0  # seconds since the step began for the first time
 
 

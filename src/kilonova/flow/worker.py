@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
+import sqlalchemy as sa
+
 from kilonova.flow.log import LEASE, Journal, Stale
 from kilonova.flow.step import CONTROL, HostWork, Outcome
 from kilonova.model.errors import Cancelled, Later
@@ -39,15 +41,24 @@ class HostSeam(Protocol):
 class LocalSeam:
     """The seam of a host in the same process as the database."""
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
+    def __init__(self, journal: Journal, nudge: Callable[[], None]) -> None:
+        """`nudge`: as for ControlWorkers."""
+        self.journal, self.nudge = journal, nudge
 
     def claim(self, host: str) -> HostWork | None:
         row = self.journal.claim(host)
         return self.journal.host_work(row) if row is not None else None
 
     def record(self, work: HostWork, outcome: Outcome) -> HostWork | None:
-        return self.journal.record(work, outcome)
+        """CONTROL steps that follow are run here and now: the host need not wait until one of ControlWorkers has time."""
+        following = self.journal.record(work, outcome)
+        if following is None or isinstance(following, HostWork):
+            return following
+        row = control_steps(self.journal, following, work.host)
+        if row is None:
+            self.nudge()
+            return None
+        return self.journal.host_work(row)
 
     def beat(self, token: str) -> bool:
         return self.journal.beat(token)
@@ -114,11 +125,17 @@ def control_turn(journal: Journal) -> bool:
     if row is None:
         return False
     try:
-        while row is not None:
-            row = journal.control_step(row)
+        control_steps(journal, row)
     except Stale as stale:
         log.warning("%s", stale)
     return True
+
+
+def control_steps(journal: Journal, row: sa.RowMapping | None, host: str | None = None) -> sa.RowMapping | None:
+    """Run the CONTROL steps that come next; the flow's row when a HOST step of `host` follows, under the same lease."""
+    while row is not None and row["queue"] == CONTROL:
+        row = journal.control_step(row, host)
+    return row
 
 
 class HostWorkers(Threads):

@@ -40,6 +40,11 @@ def owner(tx: Tx, server_id: str, request_id: str = "") -> Context:
 # --- of a create and its undoing -------------------------------------------------------------------------------------
 
 
+def has_volumes(tx: Tx, flow: Running) -> bool:
+    """Or is getting them: their rows are there from the request until `delete_volumes`."""
+    return block_devices.has_any(tx, flow.subject_id)
+
+
 def create_volumes(tx: Tx, flow: Running) -> Any:
     """Those that are made from an image or a snapshot, or blank; the rest exist, and were reserved when asked for."""
     context, made = owner(tx, flow.subject_id, flow.request_id), []

@@ -9,6 +9,7 @@ from kilonova.flows.attach_volume import (
     complete_attachments,
     create_volumes,
     delete_volumes,
+    has_volumes,
     reserve_volumes,
     unreserve_volumes,
 )
@@ -80,6 +81,8 @@ def mark_deleting(tx: Tx, flow: Running) -> Any:
 
 
 def set_deleted(tx: Tx, flow: Running) -> Any:
+    forget_unfinished_images(tx, flow)
+    end_migration(tx, flow)
     states.set_deleted(tx, flow.subject_id)
 
 
@@ -88,18 +91,18 @@ CREATE_SERVER = Flow(
     (
         #    do                    undo                     runs     the task_state users see
         Step(allocate_ports,       deallocate_ports,        CONTROL, NETWORKING),
-        Step(create_volumes,       delete_volumes,          CONTROL, BLOCK_DEVICE_MAPPING),  # once, whichever host it will be
+        Step(create_volumes,       delete_volumes,          CONTROL, BLOCK_DEVICE_MAPPING, when=has_volumes),
         Step(select_destination,   release_allocation,      CONTROL, SCHEDULING),
         Step(bind_ports,           unbind_ports,            CONTROL, NETWORKING),
-        Step(reserve_volumes,      unreserve_volumes,       CONTROL, BLOCK_DEVICE_MAPPING, deadline=3600.0),
-        Step(Host.connect_volumes, Host.disconnect_volumes, HOST,    BLOCK_DEVICE_MAPPING),
+        Step(reserve_volumes,      unreserve_volumes,       CONTROL, BLOCK_DEVICE_MAPPING, deadline=3600.0, when=has_volumes),
+        Step(Host.connect_volumes, Host.disconnect_volumes, HOST,    BLOCK_DEVICE_MAPPING, when=has_volumes),
         Step(Host.prepare_disks,   Host.delete_disks,       HOST,    SPAWNING),  # Nova: _create_image
         Step(Host.get_guest_xml,   None,                    HOST,    SPAWNING),  # pure: nothing to undo
         Step(Host.plug_vifs,       Host.unplug_vifs,        HOST,    SPAWNING),
         Step(Host.create_guest,    Host.destroy_guest,      HOST,    SPAWNING),  # defined and paused
         Step(wait_for_vif_plugged, None,                    CONTROL, SPAWNING, deadline=300.0),  # loops/ports.py ends it
         Step(Host.resume_guest,    None,                    HOST,    SPAWNING),  # destroy_guest ends it
-        Step(complete_attachments, None,                    CONTROL, SPAWNING),  # unreserve_volumes ends them
+        Step(complete_attachments, None,                    CONTROL, SPAWNING, when=has_volumes),  # unreserve ends them
         Step(set_active,           None,                    CONTROL, None),  # the last step: nothing can fail after it
     ),
     on_failure=set_error,
@@ -110,9 +113,5 @@ DELETE_SERVER = CREATE_SERVER.undone(
     "delete",
     task_state=DELETING,
     before=(Step(mark_deleting, None, CONTROL, DELETING),),
-    after=(
-        Step(forget_unfinished_images, None, CONTROL, DELETING),
-        Step(end_migration, None, CONTROL, DELETING),
-        Step(set_deleted, None, CONTROL, DELETING),
-    ),
+    after=(Step(set_deleted, None, CONTROL, DELETING),),
 )

@@ -26,7 +26,7 @@ from kilonova.compute.verbs import (
 from kilonova.db.engine import Tx
 from kilonova.flow.log import Journal
 from kilonova.flow.step import CONTROL, HOST, Flow, Running, Step
-from kilonova.flows.attach_volume import complete_attachments
+from kilonova.flows.attach_volume import complete_attachments, has_volumes
 from kilonova.flows.create_server import set_active, set_error, wait_for_vif_plugged
 from kilonova.host.contract import Host
 from kilonova.model.ids import new_request_id
@@ -66,7 +66,7 @@ def power_on(task_state: str) -> tuple[Step, ...]:
     """From off, or half on, to running. Disks and what is connected stay; the rest is made anew."""
     return (
         Step(expect_vif_plugged,   None,                 CONTROL, task_state),
-        Step(Host.connect_volumes, None,                 HOST,    task_state),  # they stay connected
+        Step(Host.connect_volumes, None,                 HOST,    task_state, when=has_volumes),  # they stay connected
         Step(Host.get_guest_xml,   None,                 HOST,    task_state),
         Step(Host.plug_vifs,       None,                 HOST,    task_state),  # they stay, for the next start
         Step(Host.create_guest,    Host.power_off_guest, HOST,    task_state),
@@ -75,7 +75,7 @@ def power_on(task_state: str) -> tuple[Step, ...]:
     )  # fmt: skip
 
 
-def was_running(flow: Running) -> bool:
+def was_running(tx: Tx, flow: Running) -> bool:
     """The server is to run when the flow has ended, as it did before."""
     return bool(flow.data["running"])
 

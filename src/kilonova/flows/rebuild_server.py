@@ -22,7 +22,7 @@ REBUILD_SPAWNING = "rebuild_spawning"
 
 
 def set_rebuilt(tx: Tx, flow: Running) -> Any:
-    states.set_back(tx, flow.subject_id, running=was_running(flow))
+    states.set_back(tx, flow.subject_id, running=was_running(tx, flow))
 
 
 # No undos: what the disks held is to go. A server that cannot be made anew says why, and may be rebuilt again.

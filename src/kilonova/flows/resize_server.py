@@ -37,12 +37,12 @@ def take_old_flavor(tx: Tx, flow: Running) -> Any:
 
 def set_resized(tx: Tx, flow: Running) -> Any:
     migrations.set_status(tx, _migration(tx, flow)["uuid"], "finished")
-    states.set_resized(tx, flow.subject_id, running=was_running(flow))
+    states.set_resized(tx, flow.subject_id, running=was_running(tx, flow))
 
 
 def end_confirm(tx: Tx, flow: Running) -> Any:
     migrations.release(tx, flow.subject_id, "confirmed")
-    states.set_back(tx, flow.subject_id, running=was_running(flow))
+    states.set_back(tx, flow.subject_id, running=was_running(tx, flow))
 
 
 def begin_revert(tx: Tx, flow: Running) -> Any:
@@ -51,7 +51,7 @@ def begin_revert(tx: Tx, flow: Running) -> Any:
 
 def end_revert(tx: Tx, flow: Running) -> Any:
     migrations.give_back(tx, flow.subject_id, "reverted")
-    states.set_back(tx, flow.subject_id, running=was_running(flow))
+    states.set_back(tx, flow.subject_id, running=was_running(tx, flow))
 
 
 def _migration(tx: Tx, flow: Running) -> Any:

@@ -52,11 +52,11 @@ def set_idle(tx: Tx, flow: Running) -> Any:
     states.set_task_state(tx, flow.subject_id, None)
 
 
-def has_image(flow: Running) -> bool:
+def has_image(tx: Tx, flow: Running) -> bool:
     return bool(flow.data["image_id"])
 
 
-def was_offloaded(flow: Running) -> bool:
+def was_offloaded(tx: Tx, flow: Running) -> bool:
     return bool(flow.data["offloaded"])
 
 

@@ -107,7 +107,7 @@ def wait_for_restores(tx: Tx, flow: Running) -> Any:
         raise Later(1.0)
 
 
-def has_files(running: Running) -> bool:
+def has_files(tx: Tx, running: Running) -> bool:
     """Not when another record, an imported one, tells of the same files."""
     return not running.data.get("shared")
 
