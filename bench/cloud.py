@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import httpx
 
 BIN = Path(sys.executable).parent
 PATIENCE = 180.0  # seconds until the bench gives up waiting
-POLL = 0.02
+POLL = 0.1  # seconds; what is timed ends by the journal's word, so that looking often does not slow it down
 
 
 class Cloud:
@@ -101,10 +102,10 @@ class Cloud:
 
     def timed_create(self, name: str, count: int = 1, patience: float = PATIENCE) -> float:
         """Seconds from the request until all are ACTIVE."""
-        start = time.perf_counter()
+        start = time.time()
         self.create(name, count)
         self.wait_until_none(patience, name=f"^{name}", status="BUILD")
-        taken = time.perf_counter() - start
+        taken = max(map(self.ended, self.ids(name))) - start
         if self.http.get("/compute/v2.1/servers", params={"status": "ERROR"}).json()["servers"]:
             raise RuntimeError("a server came to ERROR")
         return taken
@@ -112,11 +113,18 @@ class Cloud:
     def timed_delete(self, name: str) -> float:
         """Seconds from the first request until all are gone."""
         found = self.ids(name)
-        start = time.perf_counter()
+        start = time.time()
         for server_id in found:
             self.http.delete(f"/compute/v2.1/servers/{server_id}").raise_for_status()
         self.wait_until_none(name=f"^{name}")
-        return time.perf_counter() - start
+        return max(map(self.ended, found)) - start
+
+    def ended(self, server_id: str) -> float:
+        """When the server's last action ended, in seconds since the epoch."""
+        version = {"X-OpenStack-Nova-API-Version": "2.58"}
+        actions = self.http.get(f"/compute/v2.1/servers/{server_id}/os-instance-actions", headers=version).json()
+        when = datetime.fromisoformat(actions["instanceActions"][0]["updated_at"])
+        return when.replace(tzinfo=UTC).timestamp()
 
     def latency(self, method: str, path: str, times: int, body: Callable[[], Any] = lambda: None) -> dict[str, float]:
         """Milliseconds of one request after another over one connection, this client's own work included."""

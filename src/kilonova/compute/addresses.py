@@ -1,7 +1,7 @@
 """Ports and addresses of servers, many servers at once: one query each, since lists show a thousand servers."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -110,11 +110,10 @@ def interfaces(tx: Tx, server: sa.RowMapping) -> list[dict[str, Any]]:
     return [{**{name: port[name] for name in names}, "fixed_ips": ips.get(port["id"], [])} for port in held]
 
 
-def tags_of_ports(tx: Tx, server: sa.RowMapping) -> dict[str, str | None]:
-    """Port id → the tag that it was asked for with. Requests and ports are in the same order."""
+def tags_of_ports(server: sa.RowMapping, ids: Sequence[str]) -> dict[str, str | None]:
+    """Port id → the tag that it was asked for with. `ids`: of the server's ports, in the order of its requests."""
     asked = server["requested_networks"]
     by_port = {entry["port_id"]: entry.get("tag") for entry in asked if entry.get("port_id")}
     return {
-        port["id"]: by_port.get(port["id"], asked[place].get("tag") if place < len(asked) else None)
-        for place, port in enumerate(interfaces(tx, server))
+        id: by_port.get(id, asked[place].get("tag") if place < len(asked) else None) for place, id in enumerate(ids)
     }

@@ -137,9 +137,10 @@ def release(tx: Tx, server: sa.RowMapping, port_id: str) -> None:
 
 def _note_tags(tx: Tx, server: sa.RowMapping, new: dict[str, str | None]) -> None:
     """What was asked for is the ports that there are now, in their order, each with its tag."""
-    before = addresses.tags_of_ports(tx, server) | new
+    there = ports.server_ports(tx, server["id"], server["project_id"])
+    before = addresses.tags_of_ports(server, [port["id"] for port in there]) | new
     entries = []
-    for place, port in enumerate(ports.server_ports(tx, server["id"], server["project_id"])):
+    for place, port in enumerate(there):
         if port["position"] != place:
             rows.touch(tx, ports.TABLE, port["id"], position=place)
         entry = {"port_id": port["id"], "network_id": port["network_id"], "tag": before.get(port["id"])}

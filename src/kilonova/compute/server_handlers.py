@@ -286,7 +286,7 @@ def interfaces(call: Call) -> dict[str, Any]:
     row = servers.get(call.tx, call.context, call.params["server_id"])
     found = [views.interface(port) for port in addresses.interfaces(call.tx, row)]
     if call.since(70):
-        tags = addresses.tags_of_ports(call.tx, row)
+        tags = addresses.tags_of_ports(row, [body["port_id"] for body in found])
         found = [body | {"tag": tags[body["port_id"]]} for body in found]
     return {"interfaceAttachments": found}
 

@@ -13,7 +13,7 @@ from kilonova.model.errors import NotFound
 from kilonova.model.ids import iso
 from kilonova.model.specs import FlavorSpec, ImageSpec, InjectedFileSpec, KeypairSpec, ServerSpec, VolumeSpec
 from kilonova.network import ports, scheduling
-from kilonova.network.specs import network_specs, port_specs
+from kilonova.network.specs import network_specs, specs_of
 from kilonova.volume import states as volume_states
 from kilonova.volume.specs import front_end_qos
 from kilonova.volume.volumes import attachments_of as volume_attachments
@@ -27,6 +27,7 @@ def server_spec(tx: Tx, server_id: str) -> ServerSpec:
     image = None if on_volume else _root_image(tx, row)
     port_rows = ports.server_ports(tx, server_id, row["project_id"])
     network_ids = dict.fromkeys(port["network_id"] for port in port_rows)
+    tags = addresses.tags_of_ports(row, [port["id"] for port in port_rows])
     keypair = row["keypair"]
     return ServerSpec(
         id=row["id"],
@@ -46,8 +47,8 @@ def server_spec(tx: Tx, server_id: str) -> ServerSpec:
         kernel=_part(tx, image.kernel_id) if image else None,
         ramdisk=_part(tx, image.ramdisk_id) if image else None,
         networks=network_specs(tx, network_ids, scheduling.bridge_mappings(tx, row["host"] or "")),
-        ports=port_specs(tx, [port["id"] for port in port_rows]),
-        port_tags={id: tag for id, tag in addresses.tags_of_ports(tx, row).items() if tag},
+        ports=specs_of(tx, port_rows),
+        port_tags={id: tag for id, tag in tags.items() if tag},
         floating_ips=addresses.floating_ips(tx, server_id),
         keypair=KeypairSpec(**keypair) if keypair else None,
         metadata=row["metadata"],

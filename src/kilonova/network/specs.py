@@ -18,8 +18,13 @@ def port_specs(tx: Tx, port_ids: Collection[str]) -> tuple[PortSpec, ...]:
         return ()
     table = tables.PORTS
     found = {row["id"]: row for row in tx.all(sa.select(table).where(table.c.id.in_(list(port_ids))))}
-    addresses = ipam.fixed_ips(tx, found)
-    return tuple(port_spec(found[port_id], addresses[port_id]) for port_id in port_ids if port_id in found)
+    return specs_of(tx, [found[port_id] for port_id in port_ids if port_id in found])
+
+
+def specs_of(tx: Tx, ports: Collection[Row]) -> tuple[PortSpec, ...]:
+    """The same of rows at hand."""
+    addresses = ipam.fixed_ips(tx, [port["id"] for port in ports])
+    return tuple(port_spec(port, addresses[port["id"]]) for port in ports)
 
 
 def all_rules(of_groups: Iterable[Iterable[RuleSpec]]) -> tuple[RuleSpec, ...]:

@@ -198,14 +198,13 @@ def _write(tx: Tx, claim: Claim) -> None:
     if not insert_new(tx.connection, CONSUMERS, {"uuid": claim.consumer, "generation": 1, **values}):
         tx.execute(CONSUMERS.update().where(mine).values(generation=CONSUMERS.c.generation + 1, **values))
     when = now()
-    for provider, resources in claim.resources.items():
-        for resource_class, amount in resources.items():
-            tx.execute(
-                ALLOCATIONS.insert().values(
-                    consumer=claim.consumer, provider=provider, resource_class=resource_class, used=amount,
-                    created_at=when,
-                )
-            )  # fmt: skip
+    rows = [
+        {"consumer": claim.consumer, "provider": provider, "resource_class": name, "used": amount, "created_at": when}
+        for provider, resources in claim.resources.items()
+        for name, amount in resources.items()
+    ]
+    if rows:
+        tx.execute(ALLOCATIONS.insert(), rows)
 
 
 def claim(tx: Tx, consumer: str, provider: str, resources: Resources, project_id: str, user_id: str) -> None:

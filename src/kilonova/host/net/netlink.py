@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_QDISC, IFLA_MASTER, IFLA_LINKINFO = 1,
 IFLA_IFALIAS, IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK = 20, 27, 28, 29
 INFO_KIND, INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 BR_FORWARD_DELAY, BR_STP_STATE, BR_FDB_MAX_LEARNED = 1, 5, 47
+MOMENT = 0.02  # seconds
 MOST_LEARNED = 8192  # hardware addresses a bridge learns: a port without port security may invent them by the million
 SKIP_STATS = 1 << 3
 IFF_UP = 1
@@ -256,6 +258,17 @@ class Netlink:
         raise HostError("netlink nft generation: no answer from nf_tables")
 
 
+def _names(data: bytes) -> set[str]:
+    """Of the devices that these messages are about."""
+    names, offset = set(), 0
+    while offset + HEADER.size <= len(data):
+        size, kind, _, _, _ = HEADER.unpack_from(data, offset)
+        if kind in (NEWLINK, DELLINK):
+            names.add(parse_link(data[offset + HEADER.size : offset + size]).name)
+        offset += size + (-size % 4)
+    return names
+
+
 class LinkWatch:
     """Sleeps until a device of a namespace comes, goes or changes."""
 
@@ -264,23 +277,22 @@ class LinkWatch:
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
 
     def names(self) -> set[str]:
-        """Blocks for the next change; the names of the devices it is about, `*` for any. Empty: closed."""
+        """Blocks for the next change; the names of the devices that it and those just behind it are about, `*` for any.
+        Empty: closed. A tap's birth is several changes."""
         poll = select.poll()
         for fd in (self._stop, self._socket.fileno()):
             poll.register(fd, select.POLLIN)
         if any(fd == self._stop for fd, _ in poll.poll()):
             return set()
-        try:
-            data = self._socket.recv(1 << 20)
-        except OSError:  # ENOBUFS: changes were lost, so something changed
-            return {"*"}
-        names, offset = set(), 0
-        while offset + HEADER.size <= len(data):
-            size, kind, _, _, _ = HEADER.unpack_from(data, offset)
-            if kind in (NEWLINK, DELLINK):
-                names.add(parse_link(data[offset + HEADER.size : offset + size]).name)
-            offset += size + (-size % 4)
-        return names
+        time.sleep(MOMENT)
+        names = set[str]()
+        while True:
+            try:
+                names |= _names(self._socket.recv(1 << 20, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                return names or {"*"}
+            except OSError:  # ENOBUFS: changes were lost, so something changed
+                return {"*"}
 
     def stop(self) -> None:
         """Wakes the thread that waits in `names`, for good."""
