@@ -32,7 +32,7 @@ def run(suite: str, args: argparse.Namespace) -> int:
     began = time.monotonic()
     with running_cloud(state, args.virt, work / "cloud.log"):
         if suite.startswith("sdk-"):
-            found = sdk_suite.run(suite.removeprefix("sdk-"), state, work)
+            found = sdk_suite.run(suite.removeprefix("sdk-").replace("-", "_"), state, work)
         elif suite == debian_image.NAME:
             found = debian_image.run(state, work)
         else:

@@ -14,6 +14,7 @@ from kilonova.db.engine import Tx
 from kilonova.flow.log import Journal
 from kilonova.flow.step import CONTROL, HOST, Flow, Running, Step
 from kilonova.flows.asks import Asks
+from kilonova.flows.departing import forget_unfinished_images
 from kilonova.flows.storage_actions import StorageActions
 from kilonova.host.contract import Host
 from kilonova.model.errors import KilonovaError, Later, NotFound
@@ -66,6 +67,7 @@ def create_volumes(tx: Tx, flow: Running) -> Any:
 def delete_volumes(tx: Tx, flow: Running) -> Any:
     """Those that go with their server (`delete_on_termination`); the others stay, and are the user's, and so do those of
     which there are snapshots: an image may be made of them (Cinder refuses their deletion, and Nova goes on)."""
+    forget_unfinished_images(tx, flow)  # nor are the snapshots of those a reason to keep a volume
     context = owner(tx, flow.subject_id, flow.request_id)
     for row in block_devices.of_server(tx, flow.subject_id):
         volume = volume_states.find(tx, "volume", row["volume_id"]) if row["volume_id"] else None

@@ -16,7 +16,7 @@ from kilonova.volume import states as volume_states
 def forget_unfinished_images(tx: Tx, flow: Running) -> Any:
     """Images that the server was giving when it was deleted; its user's that is whole stays (Nova: _snapshot_instance).
 
-    The bytes of a shelve's go at the cloud's next start.
+    The bytes of a shelve's go at the cloud's next start. Safe to repeat.
     """
     broken_off = (FLOWS.c.subject_id == flow.subject_id) & (FLOWS.c.state == "superseded")
     for row in tx.all(sa.select(FLOWS.c.kind, FLOWS.c.data).where(broken_off)):
@@ -28,9 +28,10 @@ def forget_unfinished_images(tx: Tx, flow: Running) -> Any:
 
 
 def drop_snapshots(tx: Tx, flow: Running, ids: list[str]) -> None:
-    """Of the server's volumes, that no image names any more."""
+    """Of the server's volumes, that no image names any more. Safe to repeat."""
     for id in ids:
-        if volume_states.find(tx, "snapshot", id) is not None:
+        snapshot = volume_states.find(tx, "snapshot", id)
+        if snapshot is not None and snapshot["status"] != "deleting":
             volume_states.update(tx, "snapshot", id, status="deleting")
             flow.start(tx, "delete_snapshot", id, {})
 

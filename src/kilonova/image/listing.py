@@ -36,14 +36,19 @@ def page(call: Call) -> tuple[list[Row], bool]:
     rows = call.tx.all(sa.select(IMAGES).where(images.visible(call.context)))
     rows.sort(key=lambda row: row["id"], reverse=order[-1][1])
     for key, descending in reversed(order):
-        rows.sort(key=lambda row: (row[key] is not None, row[key]), reverse=descending)  # noqa: B023: used at once
+        rows.sort(key=lambda row: (row[key] is not None, row[key]), reverse=descending)  # noqa: B023 - used at once
     if (marker := call.arg("marker")) is not None:
-        places = [place for place, row in enumerate(rows) if row["id"] == marker]
-        if not places:
-            raise BadRequest(f"No image found with ID {marker}")
-        rows = rows[places[0] + 1 :]
+        rows = behind(rows, marker, "image")
     rows = [row for row in rows if all(test(row) for test in tests)]
     return rows[:limit], 0 < limit <= len(rows)
+
+
+def behind(rows: list[Row], marker: str, noun: str) -> list[Row]:
+    """Those after the row of that id. BadRequest when there is none."""
+    for place, row in enumerate(rows):
+        if row["id"] == marker:
+            return rows[place + 1 :]
+    raise BadRequest(f"No {noun} found with ID {marker}")
 
 
 def page_size(call: Call) -> int:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.image.listing import page_size
+from kilonova.image.listing import behind, page_size
 from kilonova.image.tables import TASKS
 from kilonova.model.errors import BadRequest, NotFound
 from kilonova.model.ids import iso, new_id, now
@@ -118,8 +118,5 @@ def _page(call: Call) -> tuple[list[Row], bool]:
     if marker := call.arg("marker"):
         if not is_uuid(marker):
             raise BadRequest("Invalid marker format")
-        places = [place for place, row in enumerate(rows) if row["id"] == marker]
-        if not places:
-            raise BadRequest(f"No task found with ID {marker}")
-        rows = rows[places[0] + 1 :]
+        rows = behind(rows, marker, "task")
     return rows[:limit], 0 < limit <= len(rows)
