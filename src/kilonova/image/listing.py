@@ -36,7 +36,7 @@ def page(call: Call) -> tuple[list[Row], bool]:
     rows = call.tx.all(sa.select(IMAGES).where(images.visible(call.context)))
     rows.sort(key=lambda row: row["id"], reverse=order[-1][1])
     for key, descending in reversed(order):
-        rows.sort(key=lambda row: (row[key] is not None, row[key]), reverse=descending)  # noqa: B023 - used at once
+        rows.sort(key=lambda row: (row[key] is not None, row[key]), reverse=descending)
     if (marker := call.arg("marker")) is not None:
         rows = behind(rows, marker, "image")
     rows = [row for row in rows if all(test(row) for test in tests)]
