@@ -40,6 +40,7 @@ from kilonova.image.store import FileStore
 from kilonova.model.errors import KilonovaError
 from kilonova.network.routes import SERVICE as NETWORK
 from kilonova.placement.routes import SERVICE as PLACEMENT
+from kilonova.policy_file import PolicyFile
 from kilonova.volume.routes import SERVICE as VOLUME
 from kilonova.web.router import Application
 
@@ -65,6 +66,7 @@ class Cloud:
     def __init__(self, config: Config) -> None:
         self.config = config
         door.check_tls(config)
+        self.policies = PolicyFile(config.policy_file, SERVICES)
         self._ending = ExitStack()
         self._ending.enter_context(statedir.lock(config))
         self.socket = self._ending.enter_context(door.open_socket(config))
@@ -103,6 +105,7 @@ class Cloud:
             self.url,
             self._written,
             {"console": consoles},
+            self.policies,
         )
         self.control = ControlWorkers(self.journal, self.asks.look)
         self._ending.callback(self.runner.stop)
@@ -121,6 +124,7 @@ class Cloud:
             "host": self.runner.host.name,
             "boot_id": statedir.boot_id(),
         }
+        self.known |= {"policy_file": str(config.policy) if config.policy else None}
         self.known |= {"own_url": self.own_url, "tls_cert": str(config.tls_cert) if config.tls_cert else None}
         statedir.write_cloud(config, self.known, cacert=door.trusted_ca(config))
         self.database.forget_statements()

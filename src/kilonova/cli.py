@@ -104,6 +104,36 @@ def rotate(
     typer.echo(", ".join(f"{number} {names.get(number, 'secondary')}" for number in left))
 
 
+policy = typer.Typer(no_args_is_help=True, help="Who may do what.")
+app.add_typer(policy, name="policy")
+
+
+@policy.command("list")
+def list_policy(
+    state: State = DEFAULT_STATE,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy", exists=True, dir_okay=False, help="The file; none: that of the cloud, or its policy.yaml."
+        ),
+    ] = None,
+    changed: Annotated[bool, typer.Option("--changed", help="Only what the file has changed.")] = False,
+) -> None:
+    """Each operation, its rule's name, the default and what holds, tab-separated. A file that cannot be is refused."""
+    from kilonova.app import SERVICES
+    from kilonova.policy_file import PolicyFile, table
+
+    config = Config(state=state.absolute(), policy=file)
+    if file is None and config.cloud_json.exists():
+        known = statedir.read_cloud(config).get("policy_file")
+        config = Config(state=config.state, policy=Path(known) if known else None)
+    rules = PolicyFile(config.policy_file, SERVICES).rules
+    typer.echo("service\toperation\trule\tdefault\tholds")
+    for line in table(rules, SERVICES):
+        if not changed or line[3] != line[4]:
+            typer.echo("\t".join(line))
+
+
 @app.command()
 def doctor() -> None:
     """What this host can do, what is missing, and the fix. Ends with 1 when real guests cannot run here."""

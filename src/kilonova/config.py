@@ -38,6 +38,7 @@ class Config:
     tls_key: Path | None = None
     tls_ca: Path | None = None
     web_download: tuple[str, ...] = ()  # HOST[:PORT] from where images may be imported
+    policy: Path | None = None  # None: policy.yaml in the state directory
     security: tuple[str, ...] = ()  # NAME=VALUE of Keystone's [security_compliance]
 
     @property
@@ -51,6 +52,10 @@ class Config:
     @property
     def sqlite_file(self) -> Path:
         return self.state / "kilonova.db"
+
+    @property
+    def policy_file(self) -> Path:
+        return self.policy or self.state / "policy.yaml"
 
     @property
     def lock_file(self) -> Path:

@@ -50,6 +50,12 @@ Backends = Annotated[
 Security = Annotated[
     list[str] | None, typer.Option(help="NAME=VALUE of Keystone's section security_compliance; may be repeated.")
 ]
+Policy = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, dir_okay=False, help="Rules in oslo.policy's language; none: policy.yaml in the state directory."
+    ),
+]
 KeepShelved = Annotated[bool, _host("Shelved servers stay on their host until shelveOffload.", "--keep-shelved")]
 WebDownload = Annotated[
     list[str] | None, _door("HOST[:PORT] (*.example.org, *) from where images may be imported; may be repeated.")
@@ -70,6 +76,7 @@ class UpOptions:
     tls_key: Annotated[Path | None, _pem("The certificate's PEM key.")] = None
     tls_ca: Annotated[Path | None, _pem("The CA that clouds.yaml tells clients to trust.")] = None
     security: Security = None
+    policy: Policy = None
     web_download: WebDownload = None
     virt: Virt = "auto"
     vif_type: VifType = "bridge"
@@ -117,6 +124,7 @@ class UpOptions:
             volume_backends=_volume_backends(self.volume_backend or ["file=file"]),
             security=_security(self.security or []),
             web_download=_web_download(self.web_download or []),
+            policy=_absolute(self.policy),
             tls_cert=_absolute(self.tls_cert),
             tls_key=_absolute(self.tls_key),
             tls_ca=_absolute(self.tls_ca),
@@ -182,7 +190,9 @@ def _overlay(text: str) -> str:
     try:
         return str(ipaddress.IPv4Address(text)) if text else ""
     except ValueError as error:
-        raise typer.BadParameter(f"--overlay {text}: {error}; write it as 192.0.2.7, an address of this host") from error
+        raise typer.BadParameter(
+            f"--overlay {text}: {error}; write it as 192.0.2.7, an address of this host"
+        ) from error
 
 
 def _physnets(entries: list[str]) -> tuple[tuple[str, str], ...]:

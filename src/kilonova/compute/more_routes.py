@@ -6,7 +6,8 @@ from kilonova.compute import group_handlers as groups
 from kilonova.compute import old_handlers as old
 from kilonova.compute import volume_proxies as volumes
 from kilonova.web.call import Route
-from kilonova.web.policy import Rule, admin, admin_or_service, anyone, project_manager, project_member, project_reader
+from kilonova.web.checks import Rule
+from kilonova.web.policy import admin, admin_or_service, anyone, project_manager, project_member, project_reader
 
 PROXIES, IMAGE_METADATA, HOSTS = (2, 35), (2, 38), (2, 42)  # the last versions that have them
 SHARES = (2, 97)
@@ -29,6 +30,7 @@ GONE = (  # paths, with the methods that answered once (Nova: controllers that r
     ("servers/{server_id}/os-virtual-interfaces", "GET"),
 )  # fmt: skip
 
+AGGREGATE_ACTIONS = ("add_host", "remove_host", "set_metadata")
 ROUTES: dict[str, Route] = {
     "GET /v2.1/os-server-groups": Route(groups.groups, "os-server-groups:index"),
     "POST /v2.1/os-server-groups": Route(
@@ -44,10 +46,13 @@ ROUTES: dict[str, Route] = {
     ),
     "DELETE /v2.1/os-aggregates/{id}": Route(groups.delete_aggregate, "os-aggregates:delete"),
     "POST /v2.1/os-aggregates/{id}/action": Route(
-        groups.act_on_aggregate, "os-aggregates:action", schema=groups.AGGREGATE_ACTION
+        groups.act_on_aggregate,
+        "os-aggregates:action",
+        schema=groups.AGGREGATE_ACTION,
+        actions={verb: f"os-aggregates:{verb}" for verb in AGGREGATE_ACTIONS},
     ),
     "POST /v2.1/os-aggregates/{id}/images": Route(
-        groups.cache_images, "os-aggregates:images", 202, tx="none", schema=groups.CACHE_IMAGES, since=(2, 81)
+        groups.cache_images, "compute:aggregates:images", 202, tx="none", schema=groups.CACHE_IMAGES, since=(2, 81)
     ),
     "GET /v2.1/os-simple-tenant-usage": Route(usage.index, "os-simple-tenant-usage:list"),
     "GET /v2.1/os-simple-tenant-usage/{id}": Route(usage.show, "os-simple-tenant-usage:show"),
@@ -78,9 +83,7 @@ ROUTES: dict[str, Route] = {
         volumes.create_snapshot, "os-volumes:snapshots:create", schema=volumes.CREATE_SNAPSHOT, until=PROXIES
     ),
     "GET /v2.1/os-snapshots/{id}": Route(volumes.show_snapshot, "os-volumes:snapshots:show", until=PROXIES),
-    "DELETE /v2.1/os-snapshots/{id}": Route(
-        volumes.delete_snapshot, "os-volumes:snapshots:delete", 202, until=PROXIES
-    ),
+    "DELETE /v2.1/os-snapshots/{id}": Route(volumes.delete_snapshot, "os-volumes:snapshots:delete", 202, until=PROXIES),
     "POST /v2.1/os-assisted-volume-snapshots": Route(
         volumes.create_assisted, "os-assisted-volume-snapshots:create", schema=volumes.ASSISTED
     ),
@@ -93,10 +96,8 @@ ROUTES: dict[str, Route] = {
         absent.create_share, "os-server-shares:create", 201, schema=absent.CREATE_SHARE, since=SHARES
     ),
     "GET /v2.1/servers/{server_id}/shares/{id}": Route(absent.show_share, "os-server-shares:show", since=SHARES),
-    "DELETE /v2.1/servers/{server_id}/shares/{id}": Route(
-        absent.delete_share, "os-server-shares:delete", since=SHARES
-    ),
-    "GET /v2.1/servers/{server_id}/topology": Route(absent.topology, "server:topology:index", since=(2, 78)),
+    "DELETE /v2.1/servers/{server_id}/shares/{id}": Route(absent.delete_share, "os-server-shares:delete", since=SHARES),
+    "GET /v2.1/servers/{server_id}/topology": Route(absent.topology, "compute:server:topology:index", since=(2, 78)),
     "POST /v2.1/servers/{server_id}/migrations/{id}/action": Route(
         absent.force_complete, "servers:migrations:force_complete", 202, schema=absent.FORCE_COMPLETE, since=(2, 22)
     ),
@@ -132,12 +133,12 @@ ROUTES: dict[str, Route] = {
         old.delete_image_metadatum, "images:change", 204, until=IMAGE_METADATA
     ),
     # hosts, before services and hypervisors
-    "GET /v2.1/os-hosts": Route(old.list_hosts, "os-hosts", until=HOSTS),
-    "GET /v2.1/os-hosts/{id}": Route(old.show_host, "os-hosts", until=HOSTS),
-    "PUT /v2.1/os-hosts/{id}": Route(old.update_host, "os-hosts", schema=old.update_host_schema, until=HOSTS),
-    "GET /v2.1/os-hosts/{id}/reboot": Route(old.power_host, "os-hosts", until=HOSTS),
-    "GET /v2.1/os-hosts/{id}/shutdown": Route(old.power_host, "os-hosts", until=HOSTS),
-    "GET /v2.1/os-hosts/{id}/startup": Route(old.power_host, "os-hosts", until=HOSTS),
+    "GET /v2.1/os-hosts": Route(old.list_hosts, "os-hosts:list", until=HOSTS),
+    "GET /v2.1/os-hosts/{id}": Route(old.show_host, "os-hosts:show", until=HOSTS),
+    "PUT /v2.1/os-hosts/{id}": Route(old.update_host, "os-hosts:update", schema=old.update_host_schema, until=HOSTS),
+    "GET /v2.1/os-hosts/{id}/reboot": Route(old.power_host, "os-hosts:reboot", until=HOSTS),
+    "GET /v2.1/os-hosts/{id}/shutdown": Route(old.power_host, "os-hosts:shutdown", until=HOSTS),
+    "GET /v2.1/os-hosts/{id}/startup": Route(old.power_host, "os-hosts:start", until=HOSTS),
     **{
         f"{method} /v2.1/{path}": Route(old.gone, "gone", tx="none")
         for path, methods in GONE
@@ -151,7 +152,9 @@ POLICY: dict[str, Rule] = {
     "os-server-groups:show": project_reader,
     "os-server-groups:create": project_member,
     "os-server-groups:delete": project_member,
-    **{f"os-aggregates:{verb}": admin for verb in ("index", "create", "show", "update", "delete", "action", "images")},
+    **{f"os-aggregates:{verb}": admin for verb in ("index", "create", "show", "update", "delete", "action")},
+    **{f"os-aggregates:{verb}": admin for verb in AGGREGATE_ACTIONS},
+    "compute:aggregates:images": admin,
     "os-attach-interfaces:create": project_member,
     "os-attach-interfaces:delete": project_member,
     "os-simple-tenant-usage:list": admin,
@@ -169,7 +172,7 @@ POLICY: dict[str, Rule] = {
     "os-server-shares:show": project_reader,
     "os-server-shares:create": project_member,
     "os-server-shares:delete": project_member,
-    "server:topology:index": project_reader,
+    "compute:server:topology:index": project_reader,
     "servers:migrations:force_complete": project_manager,
     "servers:migrations:delete": project_manager,
     "os-baremetal-nodes:list": admin,
@@ -177,6 +180,6 @@ POLICY: dict[str, Rule] = {
     "os-baremetal-nodes:change": admin,
     "images": anyone,
     "images:change": project_member,  # whose image it is, images.py asks of the row
-    "os-hosts": admin,
+    **{f"os-hosts:{verb}": admin for verb in ("list", "show", "update", "reboot", "shutdown", "start")},
     "gone": anyone,
 }

@@ -22,7 +22,8 @@ from kilonova.compute import volume_attachments as volumes
 from kilonova.model.errors import NotFound
 from kilonova.web import faults, microversion
 from kilonova.web.call import Call, Route
-from kilonova.web.policy import Rule, admin, anyone, project_manager, project_member, project_reader
+from kilonova.web.checks import Rule
+from kilonova.web.policy import admin, anyone, project_manager, project_member, project_reader, rule
 from kilonova.web.service import Microversions, Service
 
 PROXIES = (2, 35)  # the last version with what Neutron has taken over (Nova: MAX_PROXY_API_SUPPORT_VERSION)
@@ -61,6 +62,8 @@ def _version(call: Call, about: dict[str, str]) -> dict[str, Any]:
     return {"version": about | {"links": links, "media-types": [{"base": "application/json", "type": kind}]}}
 
 
+OWN_USER = rule("rule:context_is_admin or user_id:%(user_id)s")
+FLAVOR_ACTIONS = {f"{verb}TenantAccess": f"os-flavor-access:{verb}_tenant_access" for verb in ("add", "remove")}
 ROUTES: dict[str, Route] = more_routes.ROUTES | {
     "GET /": Route(versions, ""),
     "GET /v2": Route(version, ""),
@@ -75,7 +78,7 @@ ROUTES: dict[str, Route] = more_routes.ROUTES | {
     "GET /v2.1/servers/{id}": Route(servers.show, "servers:show"),
     "PUT /v2.1/servers/{id}": Route(servers.update, "servers:update", schema=s.update_server),
     "DELETE /v2.1/servers/{id}": Route(servers.delete, "servers:delete", 204),
-    "POST /v2.1/servers/{id}/action": Route(servers.action, "servers:action", 202, tx="none"),
+    "POST /v2.1/servers/{id}/action": Route(servers.action, "servers:action", 202, tx="none", actions=servers.POLICIES),
     "GET /v2.1/servers/{server_id}/ips": Route(servers.ips, "ips:index"),
     "GET /v2.1/servers/{server_id}/ips/{id}": Route(servers.ips_of_network, "ips:show"),
     "GET /v2.1/servers/{server_id}/os-interface": Route(servers.interfaces, "os-attach-interfaces:list"),
@@ -135,7 +138,9 @@ ROUTES: dict[str, Route] = more_routes.ROUTES | {
     "POST /v2.1/flavors": Route(flavors.create, "os-flavor-manage:create", schema=s.create_flavor),
     "PUT /v2.1/flavors/{id}": Route(flavors.update, "os-flavor-manage:update", schema=s.UPDATE_FLAVOR, since=(2, 55)),
     "DELETE /v2.1/flavors/{id}": Route(flavors.delete, "os-flavor-manage:delete", 202),
-    "POST /v2.1/flavors/{id}/action": Route(flavors.action, "os-flavor-access:add", schema=s.FLAVOR_ACTION),
+    "POST /v2.1/flavors/{id}/action": Route(
+        flavors.action, "flavors:action", schema=s.FLAVOR_ACTION, actions=FLAVOR_ACTIONS
+    ),
     "GET /v2.1/flavors/{flavor_id}/os-flavor-access": Route(flavors.access, "os-flavor-access"),
     "GET /v2.1/flavors/{flavor_id}/os-extra_specs": Route(flavors.extra_specs, "os-flavor-extra-specs:index"),
     "POST /v2.1/flavors/{flavor_id}/os-extra_specs": Route(
@@ -149,10 +154,10 @@ ROUTES: dict[str, Route] = more_routes.ROUTES | {
         flavors.delete_extra_spec, "os-flavor-extra-specs:delete"
     ),
     # keypairs
-    "GET /v2.1/os-keypairs": Route(flavors.list_keypairs, "os-keypairs"),
-    "POST /v2.1/os-keypairs": Route(flavors.create_keypair, "os-keypairs", schema=s.create_keypair),
-    "GET /v2.1/os-keypairs/{id}": Route(flavors.show_keypair, "os-keypairs"),
-    "DELETE /v2.1/os-keypairs/{id}": Route(flavors.delete_keypair, "os-keypairs"),
+    "GET /v2.1/os-keypairs": Route(flavors.list_keypairs, "os-keypairs:index"),
+    "POST /v2.1/os-keypairs": Route(flavors.create_keypair, "os-keypairs:create", schema=s.create_keypair),
+    "GET /v2.1/os-keypairs/{id}": Route(flavors.show_keypair, "os-keypairs:show"),
+    "DELETE /v2.1/os-keypairs/{id}": Route(flavors.delete_keypair, "os-keypairs:delete"),
     # hosts
     "GET /v2.1/os-availability-zone": Route(admins.zones, "os-availability-zone:list"),
     "GET /v2.1/os-availability-zone/detail": Route(admins.zones_detail, "os-availability-zone:detail"),
@@ -215,95 +220,112 @@ ROUTES |= {  # another name of servers, from before microversions
     if key.partition("/v2.1/servers")[2] in ("/detail", "/{id}", "/{id}/action") or key.endswith("/v2.1/servers")
 }
 
-POLICY: dict[str, Rule] = more_routes.POLICY | {
-    "extensions": anyone,
-    "servers:index": project_reader,
-    "servers:detail": project_reader,
-    "servers:show": project_reader,
-    "servers:create": project_member,
-    "servers:update": project_member,
-    "servers:delete": project_member,
-    "servers:action": project_reader,  # each action has a rule of its own
-    "ips:index": project_reader,
-    "ips:show": project_reader,
-    "os-attach-interfaces:list": project_reader,
-    "os-attach-interfaces:show": project_reader,
-    "os-volumes-attachments:index": project_reader,
-    "os-volumes-attachments:show": project_reader,
-    "os-volumes-attachments:create": project_member,
-    "os-volumes-attachments:update": project_member,
-    "os-volumes-attachments:delete": project_member,
-    "os-security-groups:list": project_reader,
-    "os-security-groups:get": project_reader,
-    "os-security-groups:show": project_reader,
-    "os-security-groups:create": project_member,
-    "os-security-groups:update": project_member,
-    "os-security-groups:delete": project_member,
-    "os-security-groups:rule:create": project_member,
-    "os-security-groups:rule:delete": project_member,
-    "os-floating-ip-pools": anyone,
-    "os-floating-ips:list": project_reader,
-    "os-floating-ips:show": project_reader,
-    "os-floating-ips:create": project_member,
-    "os-floating-ips:delete": project_member,
-    "os-networks:list": project_reader,
-    "os-networks:show": project_reader,
-    "os-tenant-networks:list": project_reader,
-    "os-tenant-networks:show": project_reader,
-    "os-server-password:show": project_reader,
-    "os-server-password:clear": project_member,
-    "os-server-diagnostics": admin,
-    "server-metadata:index": project_reader,
-    "server-metadata:show": project_reader,
-    "server-metadata:create": project_member,
-    "server-metadata:update": project_member,
-    "server-metadata:update_all": project_member,
-    "server-metadata:delete": project_member,
-    "os-server-tags:index": project_reader,
-    "os-server-tags:show": project_reader,
-    "os-server-tags:update": project_member,
-    "os-server-tags:update_all": project_member,
-    "os-server-tags:delete": project_member,
-    "os-server-tags:delete_all": project_member,
-    "os-migrations:index": project_manager,  # of all projects: for administrators
-    "servers:migrations:index": project_manager,
-    "servers:migrations:show": admin,
-    "os-instance-actions:list": project_reader,
-    "os-instance-actions:show": project_reader,
-    "flavors": anyone,
-    "os-flavor-manage:create": admin,
-    "os-flavor-manage:update": admin,
-    "os-flavor-manage:delete": admin,
-    "os-flavor-access": admin,
-    "os-flavor-access:add": admin,
-    "os-flavor-extra-specs:index": anyone,
-    "os-flavor-extra-specs:show": anyone,
-    "os-flavor-extra-specs:create": admin,
-    "os-flavor-extra-specs:update": admin,
-    "os-flavor-extra-specs:delete": admin,
-    "os-keypairs": anyone,  # each user's own; another's for administrators
-    "os-availability-zone:list": anyone,
-    "os-availability-zone:detail": admin,
-    "os-services:list": admin,
-    "os-services:update": admin,
-    "os-services:delete": admin,
-    "os-hypervisors:list": admin,
-    "os-hypervisors:list-detail": admin,
-    "os-hypervisors:statistics": admin,
-    "os-hypervisors:show": admin,
-    "os-hypervisors:uptime": admin,
-    "os-hypervisors:search": admin,
-    "os-hypervisors:servers": admin,
-    "limits": anyone,
-    "os-quota-sets:show": project_reader,
-    "os-quota-sets:detail": admin,
-    "os-quota-sets:defaults": anyone,
-    "os-quota-sets:update": admin,
-    "os-quota-sets:delete": admin,
-    "os-quota-class-sets:show": admin,
-    "os-quota-class-sets:update": admin,
-}
+POLICY: dict[str, Rule] = (
+    more_routes.POLICY
+    | servers.POLICY
+    | {
+        "extensions": anyone,
+        "servers:index": project_reader,
+        "servers:detail": project_reader,
+        "servers:show": project_reader,
+        "servers:create": project_member,
+        "servers:update": project_member,
+        "servers:delete": project_member,
+        "servers:action": project_reader,  # each action has a rule of its own
+        "ips:index": project_reader,
+        "ips:show": project_reader,
+        "os-attach-interfaces:list": project_reader,
+        "os-attach-interfaces:show": project_reader,
+        "os-volumes-attachments:index": project_reader,
+        "os-volumes-attachments:show": project_reader,
+        "os-volumes-attachments:create": project_member,
+        "os-volumes-attachments:update": project_member,
+        "os-volumes-attachments:delete": project_member,
+        "os-security-groups:list": project_reader,
+        "os-security-groups:get": project_reader,
+        "os-security-groups:show": project_reader,
+        "os-security-groups:create": project_member,
+        "os-security-groups:update": project_member,
+        "os-security-groups:delete": project_member,
+        "os-security-groups:rule:create": project_member,
+        "os-security-groups:rule:delete": project_member,
+        "os-floating-ip-pools": anyone,
+        "os-floating-ips:list": project_reader,
+        "os-floating-ips:show": project_reader,
+        "os-floating-ips:create": project_member,
+        "os-floating-ips:delete": project_member,
+        "os-networks:list": project_reader,
+        "os-networks:show": project_reader,
+        "os-tenant-networks:list": project_reader,
+        "os-tenant-networks:show": project_reader,
+        "os-server-password:show": project_reader,
+        "os-server-password:clear": project_member,
+        "os-server-diagnostics": admin,
+        "server-metadata:index": project_reader,
+        "server-metadata:show": project_reader,
+        "server-metadata:create": project_member,
+        "server-metadata:update": project_member,
+        "server-metadata:update_all": project_member,
+        "server-metadata:delete": project_member,
+        "os-server-tags:index": project_reader,
+        "os-server-tags:show": project_reader,
+        "os-server-tags:update": project_member,
+        "os-server-tags:update_all": project_member,
+        "os-server-tags:delete": project_member,
+        "os-server-tags:delete_all": project_member,
+        "os-migrations:index": project_manager,  # of all projects: for administrators
+        "servers:migrations:index": project_manager,
+        "servers:migrations:show": admin,
+        "os-instance-actions:list": project_reader,
+        "os-instance-actions:show": project_reader,
+        "flavors": anyone,
+        "os-flavor-manage:create": admin,
+        "os-flavor-manage:update": admin,
+        "os-flavor-manage:delete": admin,
+        "os-flavor-access": admin,
+        "flavors:action": admin,  # each action has a rule of its own
+        "os-flavor-access:add_tenant_access": admin,
+        "os-flavor-access:remove_tenant_access": admin,
+        "os-flavor-extra-specs:index": anyone,
+        "os-flavor-extra-specs:show": anyone,
+        "os-flavor-extra-specs:create": admin,
+        "os-flavor-extra-specs:update": admin,
+        "os-flavor-extra-specs:delete": admin,
+        **{
+            f"os-keypairs:{verb}": OWN_USER for verb in ("index", "create", "show", "delete")
+        },  # flavor_handlers asks for others
+        "os-availability-zone:list": anyone,
+        "os-availability-zone:detail": admin,
+        "os-services:list": admin,
+        "os-services:update": admin,
+        "os-services:delete": admin,
+        "os-hypervisors:list": admin,
+        "os-hypervisors:list-detail": admin,
+        "os-hypervisors:statistics": admin,
+        "os-hypervisors:show": admin,
+        "os-hypervisors:uptime": admin,
+        "os-hypervisors:search": admin,
+        "os-hypervisors:servers": admin,
+        "limits": anyone,
+        "os-quota-sets:show": project_reader,
+        "os-quota-sets:detail": admin,
+        "os-quota-sets:defaults": anyone,
+        "os-quota-sets:update": admin,
+        "os-quota-sets:delete": admin,
+        "os-quota-class-sets:show": admin,
+        "os-quota-class-sets:update": admin,
+    }
+)
 
 SERVICE = Service(
-    "compute", ROUTES, POLICY, faults.nova, MICROVERSIONS, legacy={"v2": "v2.1"}, exact_paths=True, project_in_path=True
+    "compute",
+    ROUTES,
+    POLICY,
+    faults.nova,
+    MICROVERSIONS,
+    legacy={"v2": "v2.1"},
+    exact_paths=True,
+    project_in_path=True,
+    namespace="os_compute_api:",
+    users_rows=("/v2.1/servers", "/v2.1/os-volumes_boot", "/v2.1/os-keypairs"),
 )

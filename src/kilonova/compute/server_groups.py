@@ -13,6 +13,7 @@ from kilonova.db.engine import Tx
 from kilonova.model.errors import NotFound, OverQuota
 from kilonova.model.ids import new_id
 from kilonova.web.call import Context
+from kilonova.web.policy import check_row
 
 
 def not_found(id: str) -> NotFound:
@@ -24,6 +25,7 @@ def get(tx: Tx, context: Context, id: str) -> sa.RowMapping:
     row = tx.first(sa.select(GROUPS).where(GROUPS.c.id == id))
     if row is None or (row["project_id"] != context.project_id and not context.is_admin):
         raise not_found(id)
+    check_row(context, "compute", row)
     return row
 
 

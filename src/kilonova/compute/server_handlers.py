@@ -26,10 +26,11 @@ from kilonova.compute import console_handlers as consoles
 from kilonova.compute import create as creation
 from kilonova.compute import schemas as s
 from kilonova.db.engine import Tx
-from kilonova.model.errors import BadRequest, Conflict, Forbidden, Gone, NotFound
+from kilonova.model.errors import BadRequest, Conflict, Gone, NotFound
 from kilonova.web import paging
 from kilonova.web.call import Call, Reply
-from kilonova.web.policy import Rule, admin, project_manager, project_member
+from kilonova.web.checks import Rule
+from kilonova.web.policy import admin, project_manager, project_member
 from kilonova.web.validate import TRUE
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f]")
@@ -131,15 +132,8 @@ def action(call: Call) -> Reply | None:
     if name not in ACTIONS:
         raise BadRequest(f"There is no such action: {name}")
     asked = ACTIONS[name]
-    _allow(call, asked.policy or name, asked.rule)
     call.check(argument, asked.schema(call) if callable(asked.schema) else asked.schema)
     return call.database.write(lambda tx: asked.act(tx, call, argument))
-
-
-def _allow(call: Call, policy: str, rule: Rule) -> None:
-    """Forbidden; whether the server is the caller's project's is seen when its row is read."""
-    if not rule(call.context, {}):
-        raise Forbidden(f"Policy doesn't allow os_compute_api:{policy} to be performed.")
 
 
 LENGTH = {"type": ["integer", "string", "null"], "pattern": r"^-?[0-9]{1,9}\Z", "minimum": -1, "maximum": 2147483647}
@@ -148,7 +142,6 @@ LENGTH = {"type": ["integer", "string", "null"], "pattern": r"^-?[0-9]{1,9}\Z", 
 def console_output(call: Call, argument: Any) -> Reply:
     call.check(argument, s.closed({"length": LENGTH}))
     server = call.database.read(lambda tx: servers.get(tx, call.context, call.params["id"]))
-    _allow(call, "os-console-output", project_member)
     length = argument.get("length")
     lines = int(length) if length is not None else -1
     if lines < -1:
@@ -162,7 +155,6 @@ def console_output(call: Call, argument: Any) -> Reply:
 
 
 def change_password(call: Call, argument: Any) -> Reply:
-    _allow(call, "os-admin-password", project_member)
     call.check(argument, passwords.SCHEMA)
     return passwords.change(call, argument)
 
@@ -224,11 +216,11 @@ def _until_243(schema: dict[str, Any]) -> Callable[[Call], dict[str, Any]]:
 
 class Action(NamedTuple):
     """`act` runs in a transaction of its own. `schema`: of the argument, or a function from the call to it. `policy`:
-    Nova's name of the rule, if other than the action's."""
+    Nova's name of the rule."""
 
     act: Callable[[Tx, Call, Any], Reply | None]
     schema: Any
-    policy: str = ""
+    policy: str
     rule: Rule = project_member
 
 
@@ -239,22 +231,34 @@ def _verb(verb: verbs.Verb) -> Action:
 STATE = s.closed({"state": {"type": "string", "enum": ["active", "error"]}}, ("state",))
 ACTIONS: dict[str, Action] = {
     **{name: _verb(verb) for name, verb in (verbs.VERBS | rescue.VERBS | disk_verbs.VERBS).items()},
-    "lock": Action(_lock, _lock_schema),
-    "unlock": Action(_unlock, {}),
+    "lock": Action(_lock, _lock_schema, "os-lock-server:lock"),
+    "unlock": Action(_unlock, {}, "os-lock-server:unlock"),
     "restore": Action(absent.restore, {}, "os-deferred-delete:restore"),
-    "forceDelete": Action(_force_delete, {}),
+    "forceDelete": Action(_force_delete, {}, "os-deferred-delete:force"),
     "migrate": Action(moves.migrate, moves.migrate_schema, moves.MIGRATE, project_manager),
     "os-migrateLive": Action(moves.migrate_live, moves.live_schema, moves.LIVE, project_manager),
     "evacuate": Action(moves.evacuate, moves.evacuate_schema, "os-evacuate", admin),
     "injectNetworkInfo": Action(_inject_network_info, {}, "os-admin-actions:inject_network_info", admin),
-    "resetNetwork": Action(_reset_network, {}),
+    "resetNetwork": Action(_reset_network, {}, "os-admin-actions:reset_network"),
     "os-resetState": Action(_reset_state, STATE, "os-admin-actions:reset_state", admin),
-    "addSecurityGroup": Action(security_groups.add_to_server, s.GROUP_OF_SERVER),
-    "removeSecurityGroup": Action(security_groups.remove_from_server, s.GROUP_OF_SERVER),
-    "addFixedIp": Action(networks.add_fixed_ip, _until_243(s.NETWORK_OF_SERVER)),
-    "removeFixedIp": Action(networks.remove_fixed_ip, _until_243(s.ADDRESS_OF_SERVER)),
-    "addFloatingIp": Action(floating_ips.add_to_server, _until_243(s.FLOATING_OF_SERVER)),
-    "removeFloatingIp": Action(floating_ips.remove_from_server, _until_243(s.ADDRESS_OF_SERVER)),
+    "addSecurityGroup": Action(security_groups.add_to_server, s.GROUP_OF_SERVER, "os-security-groups:add"),
+    "removeSecurityGroup": Action(security_groups.remove_from_server, s.GROUP_OF_SERVER, "os-security-groups:remove"),
+    "addFixedIp": Action(networks.add_fixed_ip, _until_243(s.NETWORK_OF_SERVER), "os-multinic:add"),
+    "removeFixedIp": Action(networks.remove_fixed_ip, _until_243(s.ADDRESS_OF_SERVER), "os-multinic:remove"),
+    "addFloatingIp": Action(floating_ips.add_to_server, _until_243(s.FLOATING_OF_SERVER), "os-floating-ips:add"),
+    "removeFloatingIp": Action(
+        floating_ips.remove_from_server, _until_243(s.ADDRESS_OF_SERVER), "os-floating-ips:remove"
+    ),
+}
+POLICIES: dict[str, str] = {  # an action → its line of policy
+    **{name: action.policy for name, action in ACTIONS.items()},
+    passwords.ACTION: "os-admin-password",
+    "os-getConsoleOutput": "os-console-output",
+    **dict.fromkeys(consoles.ACTIONS | consoles.REFUSED, "os-remote-consoles"),
+}
+POLICY: dict[str, Rule] = {
+    **{action.policy: action.rule for action in ACTIONS.values()},
+    **dict.fromkeys(("os-admin-password", "os-console-output"), project_member),
 }
 
 

@@ -11,6 +11,7 @@ from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Conflict, NotFound, OverQuota
 from kilonova.model.ids import now
 from kilonova.web.call import Context
+from kilonova.web.policy import check_row
 
 MAX_TAGS = 50
 
@@ -21,6 +22,7 @@ def get(tx: Tx, context: Context, id: str, *, deleted: bool = False) -> sa.RowMa
     hidden = row is not None and not context.is_admin and row["project_id"] != context.project_id
     if row is None or hidden or (row["deleted_at"] and not deleted):
         raise NotFound(f"Instance {id} could not be found.", type="InstanceNotFound")
+    check_row(context, "compute", row)
     return row
 
 

@@ -16,7 +16,8 @@ from kilonova.compute.flows import Kind
 from kilonova.db.engine import Tx
 from kilonova.model.errors import Conflict, NotFound
 from kilonova.web.call import Call, Reply
-from kilonova.web.policy import Rule, project_member
+from kilonova.web.checks import Rule
+from kilonova.web.policy import project_member
 
 # Nova's task states that an action sets at once
 POWERING_OFF, POWERING_ON, PAUSING, UNPAUSING = "powering-off", "powering-on", "pausing", "unpausing"

@@ -29,16 +29,6 @@ def manages_domain(context: Context, domain_id: Any) -> bool:
     return context.is_admin or own
 
 
-def lists(context: Context, target: Any) -> bool:
-    """A policy rule: who may list; those with a domain's scope then see that domain."""
-    return reads_all(context) or (bool(context.domain_id) and "reader" in context.roles)
-
-
-def manages(context: Context, target: Any) -> bool:
-    """A policy rule: who may write at all; a domain's managers then only within it."""
-    return context.is_admin or (bool(context.domain_id) and "manager" in context.roles)
-
-
 def nobody(context: Context, row: Row) -> bool:
     return False
 

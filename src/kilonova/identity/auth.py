@@ -200,7 +200,7 @@ def subject(call: Call, action: str, grace: float = 0.0) -> Verified:
     verified = tokens.verify(call.tx, call.services.fernet, call.headers.get("x-subject-token", ""), grace)
     who = call.context
     own = verified.user["id"] == who.user_id
-    if not (own or {"admin", "service"} & who.roles or (who.system and "reader" in who.roles)):
+    if not (own or who.is_admin or "service" in who.roles or (who.system and "reader" in who.roles)):
         raise forbidden(action)
     return verified
 

@@ -27,6 +27,6 @@ def add(call: Call) -> None:
     row = images.get(call.tx, call.context, call.params["image_id"])
     if row["status"] != "queued":
         raise Conflict(f"It's not allowed to add locations if image status is {row['status']}.")
-    if not {"service", "admin"} & call.context.roles:
+    if not (call.context.is_admin or "service" in call.context.roles):
         raise Forbidden("http store must be enabled to use location API by normal user.")
     raise BadRequest(f"Invalid location: {call.body['url']}: the data of images lie in the store 'file' alone.")

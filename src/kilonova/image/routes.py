@@ -19,8 +19,8 @@ from kilonova.image.imports import create_task, import_image
 from kilonova.image.transfer import download, stage, store_of, upload
 from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, NotFound
 from kilonova.web import faults
-from kilonova.web.call import Call, Context, Reply, Route
-from kilonova.web.policy import admin, admin_or_service, anyone
+from kilonova.web.call import Call, Reply, Route
+from kilonova.web.policy import admin, admin_or_service, anyone, project_member, rule
 from kilonova.web.service import Service
 from kilonova.web.validate import check
 
@@ -237,29 +237,23 @@ def delete_from_store(call: Call) -> None:
     )  # fmt: skip
 
 
-def member_of_project(context: Context, target: Any) -> bool:
-    return "admin" in context.roles or ("member" in context.roles and bool(context.project_id))
-
-
-def member_or_service(context: Context, target: Any) -> bool:
-    return "service" in context.roles or member_of_project(context, target)
-
+member_or_service = rule("rule:project_member_or_admin or rule:service_api")
 
 # Where a rule depends on the image, images.py asks it of the row: another's private image is not there at all (404).
 POLICY = {
     "get_images": anyone,
     "get_image": anyone,
-    "add_image": member_of_project,
-    "modify_image": member_of_project,
-    "delete_image": member_of_project,
-    "upload_image": member_of_project,
+    "add_image": project_member,
+    "modify_image": project_member,
+    "delete_image": project_member,
+    "upload_image": project_member,
     "download_image": anyone,
-    "deactivate": member_of_project,
-    "reactivate": member_of_project,
+    "deactivate": project_member,
+    "reactivate": project_member,
     "get_members": anyone,
-    "add_member": member_of_project,
-    "modify_member": member_of_project,
-    "delete_member": member_of_project,
+    "add_member": project_member,
+    "modify_member": project_member,
+    "delete_member": project_member,
     "delete_image_location": admin,
     "add_image_location": member_or_service,
     "fetch_image_location": admin_or_service,

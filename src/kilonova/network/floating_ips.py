@@ -76,7 +76,7 @@ def list_page(call: Call) -> tuple[list[Row], dict[str, Any]]:
 
 def create(tx: Tx, context: Context, body: Any) -> Row:
     values = a.prepare("floatingip", body, ATTRIBUTES, context, create=True)
-    if values["floating_ip_address"] and not {"admin", "manager"} & context.roles:
+    if values["floating_ip_address"] and not (context.is_admin or "manager" in context.roles):
         raise a.disallowed("create_floatingip", "create_floatingip:floating_ip_address")
     network = networks.get(tx, context, values["floating_network_id"])
     if not network["external"]:

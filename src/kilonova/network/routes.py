@@ -30,7 +30,7 @@ from kilonova.network.handlers import body_of, creator, deleter, lister, shower,
 from kilonova.network.rows import Row
 from kilonova.web import faults
 from kilonova.web.call import Call, Route
-from kilonova.web.policy import admin, project_member, project_reader
+from kilonova.web.policy import admin, anyone, project_member, project_reader
 from kilonova.web.service import Service
 from kilonova.web.validate import is_uuid
 
@@ -132,7 +132,7 @@ def pair_changer(*, add: bool) -> Callable[[Call], Any]:
 
 def tag_routes(collection: str) -> dict[str, Route]:
     name = tags.RESOURCES[collection][0]
-    path, read, write = f"/v2.0/{collection}/{{id}}/tags", f"get_{name}_tags", f"update_{name}_tags"
+    path, read, write = f"/v2.0/{collection}/{{id}}/tags", f"get_{name}:tags", f"update_{name}:tags"
 
     def many(call: Call) -> Any:
         return {"tags": tags.get(call.tx, call.context, collection, call.params["id"])}
@@ -271,8 +271,8 @@ COLLECTIONS = {
 
 # Who may call; what a row's owner or an admin alone may do with it is checked beside the row.
 POLICY = {
-    "get_extension": lambda context, target: True,
-    "get_network": lambda context, target: True,
+    "get_extension": anyone,
+    "get_network": anyone,
     "create_network": project_member,
     "update_network": project_member,
     "delete_network": project_member,
@@ -303,8 +303,8 @@ POLICY = {
     **service_routes.POLICY,
     **segment_routes.POLICY,
     **view_routes.POLICY,
-    **{f"get_{name}_tags": project_reader for name, _, _ in tags.RESOURCES.values()},
-    **{f"update_{name}_tags": project_member for name, _, _ in tags.RESOURCES.values()},
+    **{f"get_{name}:tags": project_reader for name, _, _ in tags.RESOURCES.values()},
+    **{f"update_{name}:tags": project_member for name, _, _ in tags.RESOURCES.values()},
 }
 
 SERVICE = Service(prefix="network", routes=if_match.obeyed(ROUTES), policy=POLICY, fault=faults.neutron)

@@ -71,15 +71,15 @@ def qos_rule_routes(kind: str) -> dict[str, Route]:
         qos_rules.delete(call.tx, call.context, policy(call), kind, call.params["id"])
 
     return {
-        f"GET {path}": Route(many, "get_policy_rule"),
-        f"POST {path}": Route(make, "create_policy_rule", status=201),
+        f"GET {path}": Route(many, f"get_policy_{name}"),
+        f"POST {path}": Route(make, f"create_policy_{name}", status=201),
         **{
             key: route
-            for where in (f"{path}/{{id}}", alias)
+            for where, line in ((f"{path}/{{id}}", f"policy_{name}"), (alias, f"alias_{name}"))
             for key, route in {
-                f"GET {where}": Route(show, "get_policy_rule"),
-                f"PUT {where}": Route(change, "update_policy_rule"),
-                f"DELETE {where}": Route(remove, "delete_policy_rule", status=204),
+                f"GET {where}": Route(show, f"get_{line}"),
+                f"PUT {where}": Route(change, f"update_{line}"),
+                f"DELETE {where}": Route(remove, f"delete_{line}", status=204),
             }.items()
         },
     }
@@ -136,13 +136,15 @@ def list_providers(call: Call) -> Any:
 MEMBERS = ("create_trunk", "update_trunk", "delete_trunk", "add_subports", "remove_subports")
 MANAGERS = (
     "create_metering_label", "delete_metering_label", "create_metering_label_rule", "delete_metering_label_rule",
-    "create_policy", "update_policy", "delete_policy", "create_policy_rule", "update_policy_rule", "delete_policy_rule",
+    "create_policy", "update_policy", "delete_policy",
+    *(f"create_policy_{kind}_rule" for kind in qos_rules.TYPES),
+    *(f"{verb}_{of}_{kind}_rule" for verb in ("update", "delete") for of in ("policy", "alias") for kind in qos_rules.TYPES),
 )  # fmt: skip
 READERS = (
     "get_metering_label",
     "get_metering_label_rule",
     "get_policy",
-    "get_policy_rule",
+    *(f"get_{of}_{kind}_rule" for of in ("policy", "alias") for kind in qos_rules.TYPES),
     "get_rule_types",
     "get_trunk",
     "get_subports",

@@ -10,8 +10,8 @@ from kilonova.placement import allocations, candidates, names, providers, reques
 from kilonova.placement.allocations import Claim
 from kilonova.placement.tables import PROVIDERS
 from kilonova.web import faults
-from kilonova.web.call import Call, Context, Reply, Route
-from kilonova.web.policy import admin_or_service, anyone, project_reader
+from kilonova.web.call import Call, Reply, Route
+from kilonova.web.policy import admin_or_service, rule
 from kilonova.web.service import Microversions, Service
 from kilonova.web.validate import check
 
@@ -187,7 +187,7 @@ def total_usages(call: Call) -> Reply:
     project = call.arg("project_id")
     if not project:
         raise BadRequest("Invalid query string parameters: 'project_id' is a required property")
-    if not usages_of(call.context, {"project_id": project}):
+    if not call.rules["placement:usages"](call.context, {"project_id": project}):
         raise Forbidden("Policy does not allow placement:usages to be performed.")
     user = call.arg("user_id")
     used: Any = (
@@ -196,10 +196,6 @@ def total_usages(call: Call) -> Reply:
         else allocations.total_usages(call.tx, project, user)
     )
     return views.fresh(call, {"usages": used})
-
-
-def usages_of(context: Context, target: Any) -> bool:
-    return admin_or_service(context, target) or project_reader(context, target)
 
 
 def list_aggregates(call: Call) -> Reply:
@@ -381,68 +377,72 @@ def allocation_candidates(call: Call) -> Reply:
     return views.fresh(call, views.candidates(call, wanted, found, concerned))
 
 
+RP = "placement:resource_providers"
+VERBS = ("list", "create", "show", "update", "delete")
+OF_PROVIDERS = {
+    "inventories": VERBS, "aggregates": ("list", "update"), "traits": ("list", "update", "delete"),
+    "allocations": ("list",),
+}  # fmt: skip
 POLICY = {
-    "placement:resource_providers": admin_or_service,
-    "placement:inventories": admin_or_service,
-    "placement:resource_providers:usages": admin_or_service,
-    "placement:usages": anyone,  # the handler asks `usages_of` about the project named in the query
-    "placement:aggregates": admin_or_service,
-    "placement:traits": admin_or_service,
-    "placement:resource_classes": admin_or_service,
-    "placement:allocations": admin_or_service,
-    "placement:allocation_candidates": admin_or_service,
+    "placement:usages": rule("rule:service_or_admin or rule:project_reader_api"),  # asked of the query's project
+    **{f"{RP}:{verb}": admin_or_service for verb in (*VERBS, "usages")},
+    **{f"{RP}:{what}:{verb}": admin_or_service for what, verbs in OF_PROVIDERS.items() for verb in verbs},
+    **{f"placement:traits:{verb}": admin_or_service for verb in ("list", "show", "update", "delete")},
+    **{f"placement:resource_classes:{verb}": admin_or_service for verb in VERBS},
+    **{f"placement:allocations:{verb}": admin_or_service for verb in ("list", "manage", "update", "delete")},
+    "placement:allocation_candidates:list": admin_or_service,
     "placement:reshaper:reshape": admin_or_service,
 }
 
 P = "/resource_providers/{uuid}"
 ROUTES = {
     "GET /": Route(root, ""),
-    "GET /resource_providers": Route(list_providers, "placement:resource_providers"),
+    "GET /resource_providers": Route(list_providers, "placement:resource_providers:list"),
     "POST /resource_providers": Route(
-        create_provider, "placement:resource_providers", 201, schema=schemas.create_provider
+        create_provider, "placement:resource_providers:create", 201, schema=schemas.create_provider
     ),
-    f"GET {P}": Route(show_provider, "placement:resource_providers"),
-    f"PUT {P}": Route(update_provider, "placement:resource_providers", schema=schemas.update_provider),
-    f"DELETE {P}": Route(delete_provider, "placement:resource_providers", 204),
-    f"GET {P}/inventories": Route(list_inventories, "placement:inventories"),
-    f"POST {P}/inventories": Route(create_inventory, "placement:inventories", 201, schema=schemas.NEW_INVENTORY),
-    f"PUT {P}/inventories": Route(set_inventories, "placement:inventories", schema=schemas.INVENTORIES),
-    f"DELETE {P}/inventories": Route(delete_inventories, "placement:inventories", 204, since=(1, 5)),
-    f"GET {P}/inventories/{{resource_class}}": Route(show_inventory, "placement:inventories"),
+    f"GET {P}": Route(show_provider, "placement:resource_providers:show"),
+    f"PUT {P}": Route(update_provider, "placement:resource_providers:update", schema=schemas.update_provider),
+    f"DELETE {P}": Route(delete_provider, "placement:resource_providers:delete", 204),
+    f"GET {P}/inventories": Route(list_inventories, f"{RP}:inventories:list"),
+    f"POST {P}/inventories": Route(create_inventory, f"{RP}:inventories:create", 201, schema=schemas.NEW_INVENTORY),
+    f"PUT {P}/inventories": Route(set_inventories, f"{RP}:inventories:update", schema=schemas.INVENTORIES),
+    f"DELETE {P}/inventories": Route(delete_inventories, f"{RP}:inventories:delete", 204, since=(1, 5)),
+    f"GET {P}/inventories/{{resource_class}}": Route(show_inventory, f"{RP}:inventories:show"),
     f"PUT {P}/inventories/{{resource_class}}": Route(
-        update_inventory, "placement:inventories", schema=schemas.INVENTORY
+        update_inventory, f"{RP}:inventories:update", schema=schemas.INVENTORY
     ),
-    f"DELETE {P}/inventories/{{resource_class}}": Route(delete_inventory, "placement:inventories", 204),
+    f"DELETE {P}/inventories/{{resource_class}}": Route(delete_inventory, f"{RP}:inventories:delete", 204),
     f"GET {P}/usages": Route(provider_usages, "placement:resource_providers:usages"),
-    f"GET {P}/aggregates": Route(list_aggregates, "placement:aggregates", since=(1, 1)),
-    f"PUT {P}/aggregates": Route(set_aggregates, "placement:aggregates", since=(1, 1), schema=schemas.aggregates),
-    f"GET {P}/traits": Route(list_provider_traits, "placement:traits", since=(1, 6)),
-    f"PUT {P}/traits": Route(set_provider_traits, "placement:traits", since=(1, 6), schema=schemas.TRAITS),
-    f"DELETE {P}/traits": Route(delete_provider_traits, "placement:traits", 204, since=(1, 6)),
-    f"GET {P}/allocations": Route(list_provider_allocations, "placement:allocations"),
-    "GET /traits": Route(list_traits, "placement:traits", since=(1, 6)),
-    "GET /traits/{name}": Route(show_trait, "placement:traits", 204, since=(1, 6)),
-    "PUT /traits/{name}": Route(put_trait, "placement:traits", since=(1, 6)),
-    "DELETE /traits/{name}": Route(delete_trait, "placement:traits", 204, since=(1, 6)),
-    "GET /resource_classes": Route(list_classes, "placement:resource_classes", since=(1, 2)),
+    f"GET {P}/aggregates": Route(list_aggregates, f"{RP}:aggregates:list", since=(1, 1)),
+    f"PUT {P}/aggregates": Route(set_aggregates, f"{RP}:aggregates:update", since=(1, 1), schema=schemas.aggregates),
+    f"GET {P}/traits": Route(list_provider_traits, f"{RP}:traits:list", since=(1, 6)),
+    f"PUT {P}/traits": Route(set_provider_traits, f"{RP}:traits:update", since=(1, 6), schema=schemas.TRAITS),
+    f"DELETE {P}/traits": Route(delete_provider_traits, f"{RP}:traits:delete", 204, since=(1, 6)),
+    f"GET {P}/allocations": Route(list_provider_allocations, f"{RP}:allocations:list"),
+    "GET /traits": Route(list_traits, "placement:traits:list", since=(1, 6)),
+    "GET /traits/{name}": Route(show_trait, "placement:traits:show", 204, since=(1, 6)),
+    "PUT /traits/{name}": Route(put_trait, "placement:traits:update", since=(1, 6)),
+    "DELETE /traits/{name}": Route(delete_trait, "placement:traits:delete", 204, since=(1, 6)),
+    "GET /resource_classes": Route(list_classes, "placement:resource_classes:list", since=(1, 2)),
     "POST /resource_classes": Route(
-        create_class, "placement:resource_classes", 201, since=(1, 2), schema=schemas.CUSTOM_CLASS
+        create_class, "placement:resource_classes:create", 201, since=(1, 2), schema=schemas.CUSTOM_CLASS
     ),
-    "GET /resource_classes/{name}": Route(show_class, "placement:resource_classes", since=(1, 2)),
-    "PUT /resource_classes/{name}": Route(put_class, "placement:resource_classes", since=(1, 2)),
-    "DELETE /resource_classes/{name}": Route(delete_class, "placement:resource_classes", 204, since=(1, 2)),
+    "GET /resource_classes/{name}": Route(show_class, "placement:resource_classes:show", since=(1, 2)),
+    "PUT /resource_classes/{name}": Route(put_class, "placement:resource_classes:update", since=(1, 2)),
+    "DELETE /resource_classes/{name}": Route(delete_class, "placement:resource_classes:delete", 204, since=(1, 2)),
     "GET /usages": Route(total_usages, "placement:usages", since=(1, 9)),
-    "GET /allocations/{consumer_uuid}": Route(show_allocations, "placement:allocations"),
+    "GET /allocations/{consumer_uuid}": Route(show_allocations, "placement:allocations:list"),
     "PUT /allocations/{consumer_uuid}": Route(
-        put_allocations, "placement:allocations", 204, schema=schemas.allocation
+        put_allocations, "placement:allocations:update", 204, schema=schemas.allocation
     ),
-    "DELETE /allocations/{consumer_uuid}": Route(delete_allocations, "placement:allocations", 204),
+    "DELETE /allocations/{consumer_uuid}": Route(delete_allocations, "placement:allocations:delete", 204),
     "POST /allocations": Route(
-        post_allocations, "placement:allocations", 204, since=(1, 13), schema=schemas.allocations
+        post_allocations, "placement:allocations:manage", 204, since=(1, 13), schema=schemas.allocations
     ),
     "POST /reshaper": Route(reshape, "placement:reshaper:reshape", 204, since=(1, 30), schema=schemas.reshape),
     "GET /allocation_candidates": Route(
-        allocation_candidates, "placement:allocation_candidates", since=(1, 10)
+        allocation_candidates, "placement:allocation_candidates:list", since=(1, 10)
     ),
 }  # fmt: skip
 

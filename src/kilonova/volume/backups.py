@@ -17,6 +17,7 @@ from kilonova.volume.flows import Flows
 from kilonova.volume.requests import bad_input, invalid, missing
 from kilonova.volume.tables import BACKUPS
 from kilonova.web.call import Context
+from kilonova.web.policy import check_row
 from kilonova.web.validate import is_uuid
 
 SERVICE = "cinder.backup.drivers.kilonova"  # in exported records: clients know such words
@@ -26,6 +27,7 @@ def get(tx: Tx, context: Context, id: str) -> sa.RowMapping:
     row = states.find(tx, "backup", id)
     if row is None or (row["project_id"] != context.project_id and not context.is_admin):
         raise missing("Backup", id)
+    check_row(context, "volume", row)
     return row
 
 

@@ -12,12 +12,14 @@ from kilonova.volume.flows import Flows
 from kilonova.volume.requests import invalid, missing
 from kilonova.volume.tables import SNAPSHOTS
 from kilonova.web.call import Context
+from kilonova.web.policy import check_row
 
 
 def get(tx: Tx, context: Context, id: str) -> sa.RowMapping:
     row = states.find(tx, "snapshot", id)
     if row is None or (row["project_id"] != context.project_id and not context.is_admin):
         raise missing("Snapshot", id)
+    check_row(context, "volume", row)
     return row
 
 

@@ -14,6 +14,7 @@ from kilonova.volume.flows import Flows
 from kilonova.volume.requests import bad_input, invalid, missing
 from kilonova.volume.tables import ATTACHMENTS, SNAPSHOTS, TRANSFERS, VOLUMES
 from kilonova.web.call import Context
+from kilonova.web.policy import check_row
 
 GIB = 1 << 30
 MIGRATED = (None, "none", "deleting", "error", "success")  # Cinder: AVAILABLE_MIGRATION_STATUS
@@ -43,6 +44,7 @@ def get(tx: Tx, context: Context, id: str) -> sa.RowMapping:
     row = states.find(tx, "volume", id)
     if row is None or (row["project_id"] != context.project_id and not context.is_admin):
         raise missing("Volume", id)
+    check_row(context, "volume", row)
     return row
 
 

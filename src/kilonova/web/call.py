@@ -2,10 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kilonova.db.engine import Database, Tx
 from kilonova.web.validate import check
+
+if TYPE_CHECKING:
+    from kilonova.web.checks import Rule
+    from kilonova.web.policy import Rules
+    from kilonova.web.service import Service
 
 Version = tuple[int, int]
 
@@ -33,10 +38,12 @@ class Context:
     unrestricted: bool = True
     trust_id: str = ""
     access_rules: tuple[tuple[str, str, str], ...] | None = None
+    admin: bool | None = None  # as an operator's context_is_admin has it; None: by the role
+    row_rule: tuple["Service", str, "Rule"] | None = None  # an operator's, for rows: web/policy.py, check_row
 
     @property
     def is_admin(self) -> bool:
-        return "admin" in self.roles
+        return "admin" in self.roles if self.admin is None else self.admin
 
 
 @dataclass
@@ -60,6 +67,7 @@ class Call:
     base_url: str
     database: Database
     services: Any
+    rules: "Rules"
     _tx: Tx | None = None
     legacy: bool = False
     path_project: str | None = None  # of an address that names a project (`Service.project_in_path`)
@@ -115,6 +123,7 @@ class Route:
     `schema`: a JSON schema of the body, or a function from the microversion to one.
     Outside `since`…`until` (microversions) the operation answers 404, as OpenStack's do. `hidden`: who may not is told
     that nothing is there, 404, not 403 (Neutron: PolicyHook, of what may not be shown).
+    `actions`: where a body's one key names what to do, that key → its line of policy, asked in place of `policy`.
     `query`: since which microversion a query may have these parameters alone; others are refused (400).
     """
 
@@ -128,3 +137,4 @@ class Route:
     body: Literal["json", "stream"] = "json"
     hidden: bool = False
     query: Mapping[Version, frozenset[str]] = field(default_factory=dict)
+    actions: Mapping[str, str] = field(default_factory=dict)

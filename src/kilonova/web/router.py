@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -15,10 +16,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kilonova.db.engine import Database, Tx
-from kilonova.model.errors import APIError, BadRequest, Forbidden, NotFound, TooLarge, UnsupportedMediaType
+from kilonova.model.errors import APIError, BadRequest, NotFound, TooLarge, UnsupportedMediaType
 from kilonova.model.ids import new_request_id
 from kilonova.web import access_rules, faults, microversion
 from kilonova.web.call import Call, Context, Reply, Route, Version
+from kilonova.web.policy import Defaults, Policies
 from kilonova.web.service import Fault, Service
 from kilonova.web.stream import ByteStream, pieces
 
@@ -79,6 +81,7 @@ def segments_of(path: str) -> list[str]:
 class Application:
     """The ASGI application of all services. `public_url` has no trailing slash.
 
+    `policies`: the rules as they hold; none: the services' own.
     `beside`: what is no service of OpenStack's, by the first part of its path.
     `written(prefix)` is called after each committed write to a service, for the loops that keep its rows true.
     """
@@ -92,7 +95,10 @@ class Application:
         public_url: str,
         written: Callable[[str], None] = lambda prefix: None,
         beside: Mapping[str, ASGIApp] | None = None,
+        policies: Policies | None = None,
     ) -> None:
+        services = tuple(services)
+        self.policies = policies or Defaults(services)
         self.services = {service.prefix: (service, Table(service.routes)) for service in services}
         self.database = database
         self.authenticate = authenticate
@@ -187,6 +193,7 @@ class Application:
             base_url=f"{self.public_url}/{service.prefix}",
             database=self.database,
             services=self.shared,
+            rules=self.policies.of(service),
             client=request.client.host if request.client else "",
             stream=stream,
             legacy=head in service.legacy,
@@ -201,7 +208,7 @@ class Application:
         """In a worker thread: who asks, may they, is the body right, then the handler in its transaction."""
         if route.policy:
             context = self.authenticate(self.database, call.headers.get("x-auth-token", ""))
-            call.context = Context(**{**vars(context), "request_id": call.context.request_id})
+            call.context = call.rules.seen(replace(context, request_id=call.context.request_id))
             if call.path_project not in (None, context.project_id):
                 raise BadRequest(
                     f"Malformed request URL: URL's project_id '{call.path_project}' doesn't match Context's project_id "
@@ -209,10 +216,12 @@ class Application:
                 )
             access_rules.check(service, call)
             scoped = service.any_scope or not (context.system or context.domain_id)
-            if not scoped or not service.policy[route.policy](call.context, {}):
+            policy = line_of(route, call, raw) if route.actions else route.policy
+            if not scoped or not call.rules[policy](call.context, {}):
                 if route.hidden:
                     raise NotFound("The resource could not be found.", type="HTTPNotFound")
-                raise Forbidden(f"Policy doesn't allow {route.policy} to be performed.", type="PolicyNotAuthorized")
+                raise call.rules.refused(policy)
+            call.context = call.rules.bound(call.context, policy)
         check_query(route, call)
         if raw:
             call.body = parse(raw, call.headers.get("content-type", ""))
@@ -231,6 +240,16 @@ class Application:
             if mode == "write":
                 self.written(service.prefix)
         return result if isinstance(result, Reply) else Reply(result)
+
+
+def line_of(route: Route, call: Call, raw: bytes) -> str:
+    """The policy of the action that the body names first, as handlers read it; the route's own where it names none."""
+    try:
+        body = parse(raw, call.headers.get("content-type", ""))
+    except APIError:  # said once it is known that the caller may ask at all
+        return route.policy
+    action = next(iter(body), "") if isinstance(body, dict) else ""
+    return route.actions.get(action, route.policy)
 
 
 def check_query(route: Route, call: Call) -> None:

@@ -1,11 +1,11 @@
 """A service as one value: its routes, policy, manners. `web/router.py` serves it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kilonova.web.call import Context, Route, Version
-from kilonova.web.policy import Rule
+from kilonova.web.checks import Rule
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Service:
     `exact_paths`: below a version's root a slash at the end is an empty name, which nothing has.
     `project_in_path`: a version's root may be followed by the project's id, as of old: `/v2.1/{project_id}/servers`.
     `types`: its service types, by which access rules name it; the prefix alone when there are none.
+    `namespace`: what goes before a line's name in public: Nova's `os_compute_api:`, but for names of another space.
+    `users_rows`: below which paths rows have a user, whom a rule may ask for.
     `any_scope`: tokens of a domain or of the system are served too; else they get 403 (oslo.policy: enforce_scope).
     """
 
@@ -42,6 +44,20 @@ class Service:
     any_scope: bool = False
     project_in_path: bool = False
     types: tuple[str, ...] = ()
+    namespace: str = ""
+    users_rows: tuple[str, ...] = ()
+
+    def rule_name(self, name: str) -> str:
+        """A line of `policy` by the name that OpenStack's users and policy files know."""
+        return name if name.startswith(f"{self.prefix}:") else self.namespace + name
+
+    def operations(self) -> Iterator[tuple[str, str]]:
+        """Each operation and its line of policy, "" where no token is needed."""
+        for key, route in self.routes.items():
+            if not route.actions:
+                yield key, route.policy
+            for action, name in route.actions.items():
+                yield f"{key} ({action})", name
 
 
 @dataclass(frozen=True)
