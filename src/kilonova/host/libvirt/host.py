@@ -70,7 +70,7 @@ class LibvirtHostConfig:
     cpu_mode: str | None = "host-model"
     vnc_listen: str = "127.0.0.1"
     vnc_keymap: str | None = "en-us"
-    tb_cache_mib: int = 32
+    tb_cache_mib: int = 24
     version: str = "1"
     qemu_logs: Path | None = None
     bridge_mappings: Mapping[str, str] = field(default_factory=dict)  # physical network → the bridge that carries it
