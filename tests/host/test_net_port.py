@@ -13,6 +13,7 @@ from netlab import EGRESS, PING, Lab
 
 from kilonova.host.calls import run
 from kilonova.host.dataplane import processes
+from kilonova.host.net.backend import HostNet
 from kilonova.host.net.link import attach, delete_link, ensure_bridge, ensure_tap, list_links
 from kilonova.host.netns import netns_path
 from kilonova.model.errors import HostError
@@ -227,6 +228,18 @@ def test_what_is_no_longer_desired_goes_and_what_is_not_ours_stays(lab: Lab) -> 
     assert not lab.net.pending
     for name in ("brqforeign", "taptheirs"):
         run(["ip", "-n", lab.netns, "link", "del", name])
+
+
+def test_a_purge_takes_a_mount_point_for_what_it_is(lab: Lab) -> None:
+    """Where /run outlives a boot, as in some containers, it is all that is left of a namespace."""
+    left = netns_path(f"{lab.netns}l")
+    left.touch()
+    net = HostNet(left.name, lab.cloud_id, lab.state, **lab.options)  # type: ignore[arg-type]
+    try:
+        net.purge()
+    finally:
+        net.close()
+        left.unlink()
 
 
 def test_libvirt_plugs_its_own_taps(lab: Lab) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kilonova.host.dataplane.bridge_nf import ensure_filtering
+from kilonova.host.dataplane.namespaces import is_namespace
 from kilonova.host.net import metadata, shaping
 from kilonova.host.net.dhcp import Dhcp, dhcp_tap
 from kilonova.host.net.dnsmasq import link_local, namespace_of, served_ips, wants_dhcp
@@ -135,7 +136,7 @@ class HostNet:
         return self._links
 
     def _netns_exists(self) -> bool:
-        return self.netns is not None and netns_path(self.netns).exists()
+        return self.netns is not None and is_namespace(netns_path(self.netns))
 
     def _find_orphans(self, links: Links, seen: Mapping[str, Link], desired: HostNetwork) -> set[str]:
         wanted = {port.tap for port in desired.ports} | {network.bridge for network in desired.networks}
