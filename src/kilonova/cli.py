@@ -250,7 +250,6 @@ def capture(
         raise typer.BadParameter("pcap is not for terminals: give -w FILE, or a pipe: … | tcpdump -nn -r -")
     client = _client(state)
     found = lookers.port_of(client, port)
-    print(f"kilonova: capturing tap{found[:11]}; Ctrl-C ends it", file=sys.stderr)
     print(f"kilonova: {lookers.record(client, found, write, seconds, packets)} bytes", file=sys.stderr)
 
 

@@ -180,10 +180,14 @@ def live_lines(live: Body | None) -> list[Text]:
 
 
 def record(client: Client, port_id: str, file: str, seconds: int, packets: int) -> int:
-    """The port's packets into a file, `-` being stdout, until Ctrl-C; the bytes written."""
+    """The port's packets into a file, `-` being stdout, until Ctrl-C; the bytes written.
+
+    KilonovaError, and no capture, when the file cannot be written; no file when there is no capture.
+    """
     written = 0
     path = f"/network/v2.0/kilonova/ports/{port_id}/capture"
     with client.stream(path, seconds=str(seconds), packets=str(packets)) as pieces, opened(file) as out:
+        print(f"kilonova: capturing tap{port_id[:11]}; Ctrl-C ends it", file=sys.stderr)
         try:
             for piece in pieces:
                 out.write(piece)
@@ -195,4 +199,10 @@ def record(client: Client, port_id: str, file: str, seconds: int, packets: int) 
 
 
 def opened(file: str) -> IO[bytes]:
-    return open(sys.stdout.fileno(), "wb", closefd=False) if file == "-" else Path(file).open("wb")
+    """KilonovaError names a file that cannot be written."""
+    if file == "-":
+        return open(sys.stdout.fileno(), "wb", closefd=False)
+    try:
+        return Path(file).open("wb")
+    except OSError as error:
+        raise KilonovaError(f"cannot write {file}: {error.strerror}") from error

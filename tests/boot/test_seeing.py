@@ -66,6 +66,13 @@ def test_what_is_there_why_not_and_what_passes(cloud: RunningCloud, port: Any, t
     read = ["tcpdump", "-nn", "-r", str(dump)]
     assert len(subprocess.run(read, capture_output=True, text=True, check=True).stdout.splitlines()) == 3
 
+    nowhere = tmp_path / "nowhere" / "seen.pcap"
+    said = cloud.kilonova("capture", "seen", "-w", str(nowhere), code=1)
+    assert said == f"kilonova: cannot write {nowhere}: No such file or directory\n"
+    unbound = demo.network.create_port(network_id=port.network_id)
+    said = cloud.kilonova("capture", unbound.id, "-w", str(dump), code=1)
+    assert "it has no tap to capture" in said and "capturing" not in said
+
     dhcp = next(iter(p for p in cloud.connect("kilonova-admin").network.ports() if p.device_owner == "network:dhcp"))
     said = cloud.kilonova("path", dhcp.id, "seen", "--port", "22", code=2)
     assert "No rule of the security groups" in said and "say the same" in said, said
