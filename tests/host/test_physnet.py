@@ -197,6 +197,13 @@ def test_what_the_host_uses_is_refused(lab: PlaneLab, lan: str) -> None:
     assert f"{lan} has addresses (198.18.41.2/24)" in refused(**asked)
     assert _state(lan) == before
     run(["ip", "addr", "flush", "dev", lan])
+    run(["ip", "addr", "add", "2001:db8:41::2/64", "dev", lan, "nodad"])
+    why = refused(**asked)
+    assert f"{lan} has addresses (2001:db8:41::2/64)" in why
+    assert f"`sysctl -w net.ipv6.conf.{lan}.disable_ipv6=1` keeps those of IPv6 away" in why
+    run(["sysctl", "-q", "-w", f"net.ipv6.conf.{lan}.disable_ipv6=1"])
+    assert not _state(lan)["addresses"]
+    run(["sysctl", "-q", "-w", f"net.ipv6.conf.{lan}.disable_ipv6=0"])
     assert "this machine has no link nosuch0" in refused(physnets=(("lan", "nosuch0"),))
     assert "lo is no way out" in refused(physnets=(("lan", "lo"),))
     lab.network(**asked)

@@ -119,6 +119,8 @@ def _refuse_used(outer: Netlink, link: Link, physnet: str) -> None:
         why = "is no way out of this machine"
     elif held:
         why = f"has addresses ({', '.join(held)}), which would no longer be reached: remove them"
+        if any(":" in each for each in held):  # a router of the LAN may have advertised them, and does so again
+            why += f" (`sysctl -w net.ipv6.conf.{link.name.replace('.', '/')}.disable_ipv6=1` keeps those of IPv6 away)"
     elif link.master:
         why = "is a port of a bridge or bond: take it out of there"
     else:
