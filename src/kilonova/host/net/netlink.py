@@ -274,6 +274,7 @@ class LinkWatch:
 
     def __init__(self, netns: str | None) -> None:
         self._socket = in_netns(netns, _open, NETLINK_ROUTE, GROUP_LINK)
+        self._socket.setblocking(False)  # MSG_DONTWAIT is not enough: Python waits for its own timeout before it asks
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
 
     def names(self) -> set[str]:
@@ -288,7 +289,7 @@ class LinkWatch:
         names = set[str]()
         while True:
             try:
-                names |= _names(self._socket.recv(1 << 20, socket.MSG_DONTWAIT))
+                names |= _names(self._socket.recv(1 << 20))
             except BlockingIOError:
                 return names or {"*"}
             except OSError:  # ENOBUFS: changes were lost, so something changed
