@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lists
 from cloud import Cloud
 from guest_boot import Boots
 
@@ -131,6 +132,8 @@ def fake(folder: Path) -> dict[str, Any]:
         out["servers_per_second"] = {"first_100": round(BURST / taken[0], 1), "last_100": round(BURST / taken[-1], 1)}
         out[f"list_{MANY}"] = cloud.latency("GET", detail, 20)
         out[f"list_{MANY}_names"] = cloud.latency("GET", "/compute/v2.1/servers", 20)
+    with Cloud("fake", folder) as cloud:
+        out["beside_many"] = lists.measure(cloud)
     return out
 
 

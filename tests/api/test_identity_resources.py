@@ -6,6 +6,7 @@ import pytest
 from identity_client import Keystone
 
 from kilonova.db.engine import Database
+from statements import statements
 
 
 @pytest.fixture
@@ -367,3 +368,21 @@ def test_seeding_again_changes_nothing(keystone: Keystone, database: Database) -
 def test_a_zero_byte_is_wrong_input(keystone: Keystone, path: str) -> None:
     assert keystone.get(path).status_code == 400
     assert keystone.post("/v3/users", {"user": {"name": "a\0b"}}).status_code == 400
+
+
+def test_a_page_of_users_reads_no_more_than_it_shows(keystone: Keystone) -> None:
+    for number in range(7):
+        keystone.post("/v3/users", {"user": {"name": f"page-{number}", "password": "secret"}})
+    every = [user["id"] for user in keystone.get("/v3/users").json()["users"]]
+    found: list[str] = []
+    with statements(keystone.app.database) as seen:
+        body = keystone.get("/v3/users?limit=2").json()
+        while True:
+            found += [user["id"] for user in body["users"]]
+            if not body["links"]["next"]:
+                break
+            body = keystone.get(body["links"]["next"].partition("/identity")[2]).json()
+    assert found == every
+    pages = [text for text in seen if "FROM identity_users" in text and "ORDER BY" in text]
+    assert len(pages) > 3 and all("LIMIT" in text for text in pages)
+    assert keystone.get("/v3/users?limit=2&marker=nobody").status_code == 404

@@ -1,6 +1,7 @@
 """Projects, their tags and their place in the tree."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,26 +36,27 @@ def own_project(context: Context, row: Row) -> bool:
     return context.project_id == row["id"] or access.in_own_domain(context, row)
 
 
+TAG_FILTERS: dict[str, Callable[[set[str], set[str]], bool]] = {  # (asked, there)
+    "tags": lambda asked, have: asked <= have,
+    "tags-any": lambda asked, have: bool(asked & have),
+    "not-tags": lambda asked, have: not asked <= have,
+    "not-tags-any": lambda asked, have: not asked & have,
+}
+
+
 def has_tags(call: Call, row: Row) -> bool:
     """Keystone's four tag filters: all of, any of, not all of, none of."""
     have = set(row["tags"])
-    for key, fits in (
-        ("tags", lambda asked: asked <= have),
-        ("tags-any", lambda asked: bool(asked & have)),
-        ("not-tags", lambda asked: not asked <= have),
-        ("not-tags-any", lambda asked: not asked & have),
-    ):
-        text = call.arg(key)
-        if text is not None and not fits(set(text.split(","))):
-            return False
-    return True
+    asked = ((fits, call.arg(key)) for key, fits in TAG_FILTERS.items())
+    return all(fits(set(text.split(",")), have) for fits, text in asked if text is not None)
 
 
 def index(call: Call) -> Row:
     conditions: list[Any] = list(access.own_domain(call, PROJECTS))
     if call.arg("is_domain") is None:
         conditions.append(PROJECTS.c.is_domain.is_(False))
-    rows = select(call, PROJECTS, FILTERS, *conditions)
+    paged = all(call.arg(key) is None for key in TAG_FILTERS)
+    rows = select(call, PROJECTS, FILTERS, *conditions, paged=paged)
     return views.collection(call, "projects", [row for row in rows if has_tags(call, row)], views.project)
 
 

@@ -114,10 +114,13 @@ OPERATORS: dict[str, Callable[[str, str], bool]] = {
 }
 
 
-def select(call: Call, table: sa.Table, filters: Iterable[str], *conditions: sa.ColumnElement[bool]) -> list[Row]:
+def select(
+    call: Call, table: sa.Table, filters: Iterable[str], *conditions: sa.ColumnElement[bool], paged: bool = False
+) -> list[Row]:
     """The rows that fit the query: `filters` are the attributes it may name, each also with `__contains` and the like.
 
-    A filter given twice must fit twice, as in Keystone.
+    A filter given twice must fit twice, as in Keystone. `paged`: `page` is what becomes of them, so no more are read than it
+    needs.
     """
     allowed, rest = set(filters), []
     equal: dict[str, set[Any]] = defaultdict(set)
@@ -134,10 +137,20 @@ def select(call: Call, table: sa.Table, filters: Iterable[str], *conditions: sa.
         return []
     asked = [table.c[name] == value for name, [value] in equal.items()]
     statement = sa.select(table).where(*conditions, *asked).order_by(table.c.id)
+    if paged and not rest:
+        statement = _cut(call, table, statement)
     rows = [row_of(row) for row in call.tx.all(statement)]
     for name, matches, wanted in rest:
         rows = [row for row in rows if matches(str(row.get(name, row["extra"].get(name)) or ""), wanted)]
     return rows
+
+
+def _cut(call: Call, table: sa.Table, statement: sa.Select[Any]) -> sa.Select[Any]:
+    """From the marker on, which `page` looks for, to one more than its limit."""
+    marker, size = call.arg("marker"), whole(call.arg("limit") or "")
+    if marker is not None:
+        statement = statement.where(table.c.id >= marker)
+    return statement.limit(size + 2) if size else statement
 
 
 def page(call: Call, rows: list[Row]) -> tuple[list[Row], str | None]:

@@ -41,7 +41,8 @@ def within(call: Call, tx: Tx) -> Call:
 
 
 def index(call: Call) -> Row:
-    rows = select(call, USERS, ("domain_id", "enabled", "name"), *access.own_domain(call, USERS))
+    paged = not call.args("password_expires_at")
+    rows = select(call, USERS, ("domain_id", "enabled", "name"), *access.own_domain(call, USERS), paged=paged)
     rows = [row for row in rows if _expires_as_asked(call, row)]
     return views.collection(call, "users", rows, views.user)
 

@@ -2,7 +2,7 @@
 
 import datetime
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,9 +16,12 @@ from kilonova.web.validate import whole
 
 Row = sa.RowMapping
 Test = Callable[[Row], bool]
+Condition = sa.ColumnElement[bool]
+Order = list[tuple[str, bool]]  # (key, descending), most important first
 
 SORT_KEYS = ("name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at")
 DEFAULT_LIMIT, MAX_LIMIT = 25, 1000
+STRETCH = 500  # rows looked at at a time
 OPERATORS = {
     "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le, "eq": operator.eq, "neq": operator.ne,
 }  # fmt: skip
@@ -29,18 +32,52 @@ NOT_FILTERS = {"limit", "marker", "member_status", "sort", "sort_key", "sort_dir
 
 
 def page(call: Call) -> tuple[list[Row], bool]:
-    """One page, and whether another may follow."""
-    limit = page_size(call)
-    order = _order(call)
-    tests = [*_scope(call), *(_filter(call, key) for key in dict.fromkeys(key for key, _ in call.query))]
-    rows = call.tx.all(sa.select(IMAGES).where(images.visible(call.context)))
-    rows.sort(key=lambda row: row["id"], reverse=order[-1][1])
-    for key, descending in reversed(order):
-        rows.sort(key=lambda row: (row[key] is not None, row[key]), reverse=descending)
-    if (marker := call.arg("marker")) is not None:
-        rows = behind(rows, marker, "image")
-    rows = [row for row in rows if all(test(row) for test in tests)]
-    return rows[:limit], 0 < limit <= len(rows)
+    """One page, and whether another may follow. The database sorts and sifts, but for tags, times and properties: those are
+    looked at a stretch at a time, until the page is full."""
+    limit, order = page_size(call), _order(call)
+    wanted = [*_scope(call), *(_filter(call, key) for key in dict.fromkeys(key for key, _ in call.query))]
+    tests = [one for one in wanted if callable(one)]
+    conditions = [one for one in wanted if not callable(one)]
+    query = sa.select(IMAGES).where(images.visible(call.context), *conditions).order_by(*_in_sql(order))
+    last, marker = None, call.arg("marker")
+    if marker is not None:
+        last = call.tx.first(sa.select(IMAGES).where(IMAGES.c.id == marker, images.visible(call.context)))
+        if last is None:
+            raise BadRequest(f"No image found with ID {marker}")
+    found: list[Row] = []
+    stretch = STRETCH if tests else limit
+    while len(found) < limit:
+        rows = call.tx.all((query if last is None else query.where(_past(last, order))).limit(stretch))
+        found += [row for row in rows if all(test(row) for test in tests)]
+        if len(rows) < stretch:
+            break
+        last = rows[-1]
+    return found[:limit], 0 < limit <= len(found)
+
+
+def _in_sql(order: Order) -> Iterator[sa.ColumnElement[Any]]:
+    """What is null comes first on the way up; of what is alike, the id decides."""
+    for key, descending in [*order, ("id", order[-1][1])]:
+        column = IMAGES.c[key]
+        ways = [column.is_not(None), column] if column.nullable else [column]
+        yield from (way.desc() if descending else way.asc() for way in ways)
+
+
+def _past(row: Row, order: Order) -> sa.ColumnElement[bool]:
+    """Behind the row in that order."""
+    alike: list[sa.ColumnElement[bool]] = []
+    places: list[sa.ColumnElement[bool]] = []
+    for key, descending in [*order, ("id", order[-1][1])]:
+        column, value = IMAGES.c[key], row[key]
+        if value is None:
+            further = sa.false() if descending else column.is_not(None)
+        elif descending:
+            further = (column < value) | column.is_(None)
+        else:
+            further = column > value
+        places.append(sa.and_(*alike, further))
+        alike.append(column.is_(None) if value is None else column == value)
+    return sa.or_(*places)
 
 
 def behind(rows: list[Row], marker: str, noun: str) -> list[Row]:
@@ -62,8 +99,7 @@ def page_size(call: Call) -> int:
     return min(limit, MAX_LIMIT)
 
 
-def _order(call: Call) -> list[tuple[str, bool]]:
-    """(key, descending), most important first."""
+def _order(call: Call) -> Order:
     keys, dirs = call.args("sort_key"), call.args("sort_dir")
     if (text := call.arg("sort")) is not None:
         if keys or dirs:
@@ -91,7 +127,7 @@ def _boolean(call: Call, key: str, default: bool | None) -> bool | None:
     return text.lower() == "true"
 
 
-def _scope(call: Call) -> list[Test]:
+def _scope(call: Call) -> list[Condition]:
     """Which of the visible images this list is about: community ones only when asked for, hidden ones likewise."""
     wanted, status = call.arg("visibility"), call.arg("member_status") or "accepted"
     if wanted not in (None, "community", "public", "private", "shared", "all"):
@@ -100,48 +136,44 @@ def _scope(call: Call) -> list[Test]:
         raise BadRequest(f"Invalid status: {status}")
     hidden = _boolean(call, "os_hidden", False)
     context = call.context
-    taken = members.shared_with(call.tx, context.project_id, status)
-
-    def shown(row: Row) -> bool:
-        if context.is_admin or row["owner"] == context.project_id or row["visibility"] == "public":
-            return True
-        if row["visibility"] == "community":
-            return wanted in ("community", "all")
-        return row["id"] in taken
-
-    tests: list[Test] = [shown, lambda row: row["os_hidden"] == hidden]
+    conditions = [IMAGES.c.os_hidden == hidden]
+    if not context.is_admin:
+        taken = members.shared_with(call.tx, context.project_id, status)
+        shown = [IMAGES.c.owner == context.project_id, IMAGES.c.visibility == "public"]
+        if wanted in ("community", "all"):
+            shown.append(IMAGES.c.visibility == "community")
+        conditions.append(sa.or_(*shown, (IMAGES.c.visibility != "community") & IMAGES.c.id.in_(taken)))
     if wanted not in (None, "all"):
-        tests.append(lambda row: row["visibility"] == wanted)
-    return tests
+        conditions.append(IMAGES.c.visibility == wanted)
+    return conditions
 
 
-def _filter(call: Call, key: str) -> Test:
+def _filter(call: Call, key: str) -> Test | Condition:
+    """As SQL where the attribute is a column that can be compared so, else as a test of a row."""
     value = call.arg(key) or ""
     if key in NOT_FILTERS:
-        return lambda row: True
+        return sa.true()
     if key == "changes-since":
         raise BadRequest('The "changes-since" filter is no longer available on v2.')
     if key == "protected":
         wanted = _boolean(call, key, None)
-        return lambda row: row["protected"] == wanted
+        return IMAGES.c.protected == wanted
     if key == "tag":
         tags = {tag.strip() for tag in call.args(key)}
         return lambda row: tags <= set(row["tags"])
     if key in ("size_min", "size_max"):
         number = _number(key, value)
-        if key == "size_min":
-            return lambda row: row["size"] is not None and row["size"] >= number
-        return lambda row: row["size"] is not None and row["size"] <= number
+        return IMAGES.c.size >= number if key == "size_min" else IMAGES.c.size <= number
     if key in ("created_at", "updated_at"):
         return _time_filter(key, value)
     if key in NUMBERS:
         number = _number(key, value)
-        return lambda row: row[key] == number
+        return IMAGES.c[key] == number
     if key in MANY:
         names = _names(key, value)
-        return lambda row: row[key] in names
+        return IMAGES.c[key].in_(names)
     if key in TEXTS:
-        return lambda row: row[key] == value
+        return IMAGES.c[key] == value
     return lambda row: row["properties"].get(key) == value
 
 

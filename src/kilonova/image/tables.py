@@ -29,6 +29,7 @@ IMAGES = sa.Table(
     sa.Column("tags", Json, nullable=False),
     sa.Column("created_at", sa.DateTime, nullable=False),
     sa.Column("updated_at", sa.DateTime, nullable=False),
+    sa.Index("ix_images_list", "created_at", "id"),
 )
 
 MEMBERS = sa.Table(
