@@ -1,5 +1,6 @@
 """What every new cloud has: users, flavors, networks, images. Doing it again changes nothing."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ def seed(database: Database, store: FileStore, config: Config, known: dict[str, 
         networks = network.seed(tx, **owners, public_cidr=None if on_a_lan else cidr)
         return {"flavors": compute.seed(tx), "networks": networks, "public_cidr": cidr}
 
-    seeded = database.write(write)
-    return seeded | {"images": _images(database, store, config, known.get("images", {}))}
+    with ThreadPoolExecutor(1) as beside:  # passwords and images are hashed, which two CPUs do at once
+        found = beside.submit(_images, database, store, config, known.get("images", {}))
+        seeded = database.write(write)
+    return seeded | {"images": found.result()}
 
 
 def _images(database: Database, store: FileStore, config: Config, known: dict[str, Any]) -> dict[str, Any]:
