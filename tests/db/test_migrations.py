@@ -184,6 +184,21 @@ def test_names_of_ports_and_sharing_of_qos_policies_are_kept(database: Database)
     assert (made["object_type"], made["object_id"], made["target_project"]) == ("qos_policy", "open", "*")
 
 
+def test_a_delete_goes_on_that_stood_before_a_step_that_is_no_more(database: Database) -> None:
+    flows, when = METADATA.tables["flows"], datetime.datetime(2026, 1, 2)
+    row = {
+        "project_id": "p", "user_id": "u", "request_id": "r", "state": "running", "queue": "control", "wake_at": 0.0,
+        "created_at": when, "updated_at": when,
+    }  # fmt: skip
+    with database.engine.begin() as connection:
+        for kind, step in (("delete", "end_migration"), ("delete", "unbind_ports"), ("create", "set_active")):
+            connection.execute(flows.insert().values(**row, id=step, kind=kind, subject_id=step, step=step))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0022'"))
+    database.migrate()
+    found = {row["id"]: row["step"] for row in database.read(lambda tx: tx.all(sa.select(flows)))}
+    assert found == {"end_migration": "set_deleted", "unbind_ports": "unbind_ports", "set_active": "set_active"}
+
+
 def test_upgrading_again_changes_nothing(database: Database) -> None:
     before = shape(database)
     with database.engine.begin() as connection:
