@@ -155,7 +155,7 @@ make_root() {
     ln -s bin "$ROOT/usr/sbin"
     ln -s /run "$ROOT/var/run"
     ln -s /tmp "$ROOT/var/tmp"
-    cp -r "$HERE/rootfs/." "$ROOT"
+    mkdir "$ROOT/usr/lib/guest"
     cp "$WORK/static/bin/busybox" "$ROOT/usr/lib/guest/" # static: nothing to link
     ln -s busybox "$ROOT/usr/lib/guest/sh"
     add_binary bin/busybox
@@ -163,6 +163,7 @@ make_root() {
     link_applets busybox "$WORK/pool/bin/busybox"
     ln -sf ../lib/guest/busybox "$ROOT/usr/bin/init"
     rm "$ROOT"/usr/bin/{blkid,ping,ping6,mke2fs} # the real ones
+    cp -r --remove-destination "$HERE/rootfs/." "$ROOT"
     add_binary bin/ping
     ln -s ping "$ROOT/usr/bin/ping6"
     add_binary usr/sbin/dropbear
@@ -175,6 +176,7 @@ make_root() {
     add_binary sbin/mkfs # `mkfs -t TYPE`; busybox has mkfs.vfat
     add_binary usr/bin/curl
     add_binary usr/bin/sudo
+    add_binary usr/sbin/qemu-ga
     for applet in mke2fs mkfs.ext2 mkfs.ext3; do ln -s mkfs.ext4 "$ROOT/usr/bin/$applet"; done
     mkdir -p "$ROOT/usr/libexec/sudo" "$ROOT/usr/lib/security"
     cp "$WORK"/pool/usr/libexec/sudo/{sudoers.so,libsudo_util.so.0} "$ROOT/usr/libexec/sudo/"
@@ -218,7 +220,7 @@ pack_root() { # under fakeroot: everything is root's but for the user's home
         root=$1 file=$2 mib=$3 label=$4
         chown -R 0:0 "$root"
         find "$root/etc" -type f -exec chmod 644 {} +
-        chmod 755 "$root"/etc/rc "$root"/etc/acpi/PWRF/* "$root"/usr/lib/guest/*
+        chmod 755 "$root"/etc/rc "$root"/etc/acpi/PWRF/* "$root"/etc/qemu/fsfreeze-hook "$root"/usr/lib/guest/*
         chmod 440 "$root/etc/sudoers"; chmod 600 "$root/etc/shadow"
         chmod 4755 "$root/usr/bin/sudo"
         chmod 1777 "$root/tmp" # on the disk: what is written there is in a copy of the disk, too
