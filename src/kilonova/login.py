@@ -17,14 +17,15 @@ def ssh_command(
     client: Client, cloud: dict[str, Any], server: dict[str, Any], key: Path | None, user: str
 ) -> list[str]:
     """The argv that logs in to `server`; a command may be appended. Without `key`, the guest image's password."""
-    ports = client.ports(server["id"])
-    if not ports or not ports[0]["fixed_ips"]:
+    interfaces = client.get(f"/compute/v2.1/servers/{server['id']}/os-interface")["interfaceAttachments"]
+    first = next((each for each in interfaces if each["fixed_ips"]), None)  # by it a guest has its default route
+    if first is None:
         raise KilonovaError(f"server {server['name']} has no port with an address yet")
-    namespace = Path("/run/netns") / f"qdhcp-{ports[0]['network_id']}"
+    namespace = Path("/run/netns") / f"qdhcp-{first['net_id']}"
     if not namespace.exists():
-        raise KilonovaError(f"network {ports[0]['network_id']} has no DHCP namespace on this machine (a fake host?)")
+        raise KilonovaError(f"network {first['net_id']} has no DHCP namespace on this machine (a fake host?)")
     ssh = ["ssh", *OPTIONS, *(["-i", str(key), "-o", "PasswordAuthentication=no"] if key else []),
-           f"{user}@{ports[0]['fixed_ips'][0]['ip_address']}"]  # fmt: skip
+           f"{user}@{first['fixed_ips'][0]['ip_address']}"]  # fmt: skip
     if key is None:
         if shutil.which("sshpass") is None:
             raise KilonovaError("give --key FILE, or install sshpass to use the guest image's password")

@@ -207,6 +207,7 @@ def test_contract_on_pc_with_virtio_and_a_config_drive(image: Path, work: Path, 
     subprocess.run(["qemu-img", "create", "-q", "-f", "raw", work / "volume", "64M"], check=True)
     machine = (
         "-nic", "user,model=virtio-net-pci,ipv4=on,ipv6=on,@HOSTFWD", "-device", "virtio-balloon",
+        "-nic", "user,model=virtio-net-pci,net=10.0.3.0/24", "-nic", "user,model=virtio-net-pci,net=10.0.4.0/24",
         "-device", "virtio-rng-pci",
         "-drive", f"file={iso},if=ide,media=cdrom,format=raw,readonly=on", "-device", "virtio-scsi-pci",
         "-drive", f"file={work}/volume,if=none,id=volume,format=raw", "-device", "scsi-hd,drive=volume",
@@ -216,7 +217,7 @@ def test_contract_on_pc_with_virtio_and_a_config_drive(image: Path, work: Path, 
         assert guest.type("hostname") == "first-vm"
         assert guest.type("id -un; sudo id -un") == "cirros\nroot"
         console = guest.console()
-        assert "guest: ready: first-vm eth0 10.0.2.15/24, sshd up" in console
+        assert "ready: first-vm eth0 10.0.2.15/24, eth1 10.0.3.15/24, eth2 10.0.4.15/24, sshd up" in console
         assert "user-data-says-hello" in console
         assert "-cloud-amd64" in guest.type("uname -r")
 
