@@ -17,6 +17,7 @@ def test_a_volume_has_those_of_its_type(cinder: Cinder, consumer: str) -> None:
         "total_bytes_sec": "1000000",
         "read_iops_sec_per_gb": "50",
         "note": "gold",
+        "unset": None,
     }
     made = cinder.post("/qos-specs", {"qos_specs": wish}, ADMIN).json()["qos_specs"]
     kind = cinder.post("/types", {"volume_type": {"name": "gold"}}, ADMIN).json()["volume_type"]

@@ -82,6 +82,10 @@ def test_qos_specs_are_bound_to_types(cinder: Cinder) -> None:
     assert cinder.put(f"{path}/delete_keys", {"keys": ["read_iops_sec"]}, ADMIN).status_code == 202
     assert cinder.get(path, ADMIN).json()["qos_specs"]["specs"] == {"write_iops_sec": "5"}
     assert cinder.put(f"{path}/delete_keys", {"keys": ["read_iops_sec"]}, ADMIN).status_code == 400
+    odd = {"qos_specs": {"ü": "1"}}
+    assert cinder.put(path, odd, ADMIN).status_code == 400  # though such a key may be there from the start
+    assert cinder.put(path, {"qos_specs": {"burst/s": None}}, ADMIN).status_code == 200
+    assert cinder.get(path, ADMIN).json()["qos_specs"]["specs"] == {"write_iops_sec": "5", "burst/s": None}
     assert cinder.get("/qos-specs").status_code == 403
     assert cinder.delete(path, ADMIN).status_code == 202 and cinder.get(path, ADMIN).status_code == 404
 

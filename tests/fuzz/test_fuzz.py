@@ -17,6 +17,7 @@ import openapi
 import pytest
 from clouds import RunningCloud
 from fuzzer import ADMIN, Fuzzer
+from operations import DESCRIPTIONS, Operation
 
 REQUESTS, SEED = int(os.environ.get("KILONOVA_FUZZ", "1000")), int(os.environ.get("SEED") or "1")
 ROUND = 2500  # requests to a cloud; then to a new one, since quotas and services have been changed at will
@@ -51,6 +52,7 @@ def hammer(cloud: RunningCloud, requests: int, number: int) -> Fuzzer:
 def test_no_request_is_answered_wrongly(kind: str, tmp_path: Path, databases: Any) -> None:
     wrong: dict[str, str] = {}
     told: Counter[str] = Counter()
+    good: set[Operation] = set()
     left, number = REQUESTS // 2, SEED
     while left > 0:
         options = ["--database", databases.empty(kind)] if kind == "postgresql" else []
@@ -64,7 +66,11 @@ def test_no_request_is_answered_wrongly(kind: str, tmp_path: Path, databases: An
         wrong |= {line: line for line in log.splitlines() if "a worker's turn failed" in line}
         for (operation, status), times in fuzzer.seen.items():
             told[f"{operation.about} {status}"] += times
+            good |= {operation} if status < 300 and operation in fuzzer.offered else set()
         left, number = left - ROUND, number + 1
     print(f"seed {SEED}, {kind}: {sum(told.values())} requests, {dict(sorted(told.items()))}")
+    for about in DESCRIPTIONS:
+        there = {each for each in fuzzer.offered if each.about == about}
+        print(f"{about}: {len(there & good)} of {len(there)} operations had a good answer")
     report = "\n".join(f"  {what}\n    {how}" for what, how in wrong.items())
     assert not wrong, f"{len(wrong)} kinds of wrong answers of seed {SEED}:\n{report}"

@@ -43,11 +43,11 @@ def _get(call: Call) -> sa.RowMapping:
     return row
 
 
-def _specs(given: dict[str, Any]) -> dict[str, str]:
+def _specs(given: dict[str, Any]) -> dict[str, str | None]:
     for key, value in given.items():
-        if not 0 < len(key) <= 255 or not isinstance(value, str | int | float) or len(str(value)) > 255:
+        if not 0 < len(key) <= 255 or not isinstance(value, str | int | float | None) or len(str(value)) > 255:
             raise bad_input(f"A QoS spec is a text of at most 255 characters, not {key}: {value!r:.100}")
-    return {key: str(value) for key, value in given.items()}
+    return {key: None if value is None else str(value) for key, value in given.items()}
 
 
 def _consumer(word: Any) -> str:

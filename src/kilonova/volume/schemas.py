@@ -22,7 +22,7 @@ METADATA: Schema = {
 }
 EXTRA_SPECS: Schema = {
     "type": "object",
-    "patternProperties": {r"^[a-zA-Z0-9-_:. ]{1,255}$": {"type": ["string", "null"], "maxLength": 255}},
+    "patternProperties": {r"^[a-zA-Z0-9-_:. /]{1,255}$": {"type": ["string", "null"], "maxLength": 255}},
     "additionalProperties": False,
 }
 STATUS: Schema = {"type": ["string", "null"]}
@@ -87,7 +87,7 @@ ONE_EXTRA_SPEC = {**EXTRA_SPECS, "minProperties": 1, "maxProperties": 1}
 DEFAULT_TYPE = wrapped("default_type", closed({"volume_type": REQUIRED_NAME}, ("volume_type",)))
 
 CREATE_QOS = wrapped("qos_specs", {"type": "object", "properties": {"name": REQUIRED_NAME}, "required": ["name"]})
-UPDATE_QOS = wrapped("qos_specs", {"type": "object", "minProperties": 1})
+UPDATE_QOS = wrapped("qos_specs", {**EXTRA_SPECS, "minProperties": 1})  # create takes any key, as in Cinder
 QOS_KEYS = wrapped("keys", {"type": "array", "items": {"type": "string", "maxLength": 255}})
 
 QUOTA_SET = wrapped(

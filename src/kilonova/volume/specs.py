@@ -39,7 +39,7 @@ def front_end_qos(tx: Tx, volume: sa.RowMapping) -> dict[str, str]:
     row = tx.first(about.where(TYPES.c.id == volume["type_id"]))
     if row is None or row["consumer"] == "back-end":
         return {}
-    specs = dict(row["specs"])
+    specs = {key: value for key, value in row["specs"].items() if value is not None}
     for key in [key for key in specs if key.endswith(PER_GB) and specs[key].isdigit()]:
         specs[key.removesuffix(PER_GB)] = str(int(specs.pop(key)) * volume["size"])
     return specs
