@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 from cryptography.fernet import InvalidToken
 from identity_client import PASSWORDS, ROOT, Keystone, application
@@ -12,7 +13,7 @@ from starlette.testclient import TestClient
 from kilonova import statedir
 from kilonova.config import Config
 from kilonova.db.engine import Database
-from kilonova.identity import keys, security, times, tokens
+from kilonova.identity import keys, passwords, security, times, tokens
 from kilonova.model.errors import KilonovaError
 
 DAY = 86400
@@ -156,6 +157,25 @@ def test_too_many_failures_from_one_address(database: Database) -> None:
         assert [keystone.auth(name, "wrong").status_code for _ in range(5)] == [401, 401, 401, 429, 429]
     assert keystone.auth("demo").status_code == 429
     assert keystone.auth("admin").status_code == 201
+
+
+def test_an_address_that_tries_many_names_is_refused_too(database: Database) -> None:
+    keystone = Strict(database, limit=2)
+    tried = [keystone.auth(f"user-{number}", "wrong").status_code for number in range(25)]
+    assert tried == [401] * 20 + [429] * 5
+    assert keystone.auth("admin").status_code == 429
+
+
+@pytest.mark.parametrize("name", ["demo", "nobody"])
+def test_a_refusal_costs_one_hash_whoever_it_is_from_the_first_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    keystone = Strict(database)
+    hashed, right = [], bcrypt.checkpw
+    monkeypatch.setattr(bcrypt, "checkpw", lambda given, there: hashed.append(there[:7]) or right(given, there))
+    monkeypatch.setattr(bcrypt, "hashpw", lambda *_: pytest.fail("one hash more for who is not there"))
+    assert keystone.auth(name, "wrong").status_code == 401
+    assert hashed == [f"$2b${passwords.ROUNDS:02}$".encode()]
 
 
 @pytest.mark.parametrize("rule", ["odd=1", "lockout_duration", "lockout_duration=long", "password_regex=("])

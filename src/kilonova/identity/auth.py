@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import access_rules, catalog, receipts, scopes, tokens, trusts, views
 from kilonova.identity.methods import METHODS, Proof, find_domain, prove, refused
@@ -216,7 +217,7 @@ def revoke(call: Call) -> None:
     token = subject(call, "identity:revoke_token").token
     call.tx.execute(sa.delete(REVOKED_TOKENS).where(REVOKED_TOKENS.c.expires_at < time.time() - EXPIRED_WINDOW))
     row = {"audit_id": token.audit_ids[0], "expires_at": token.expires_at, "revoked_at": time.time()}
-    call.tx.execute(sa.insert(REVOKED_TOKENS).values(**row))
+    insert_new(call.tx.connection, REVOKED_TOKENS, row)
     touch(call.tx)
 
 

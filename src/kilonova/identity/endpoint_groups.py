@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import views
 from kilonova.identity.records import ASKED_WRONG, Row, expecting, get, insert, row_of, select, split, update
@@ -156,9 +157,8 @@ def check(call: Call) -> Any:
 
 def add(call: Call) -> None:
     table, values, there = _pair(call)
-    if there:
+    if there or not insert_new(call.tx.connection, table, values):
         raise Conflict("Conflict occurred attempting to store project_endpoint - Duplicate Entry.")
-    call.tx.execute(sa.insert(table).values(**values))
 
 
 def remove(call: Call) -> None:

@@ -3,6 +3,7 @@ regions above, else its service's."""
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import policies, views
 from kilonova.identity.records import Row, get, row_of
@@ -32,7 +33,7 @@ def create(call: Call) -> None:
     """PUT: in place of the policy that the target had."""
     policy, target = _target(call)
     call.tx.execute(sa.delete(POLICY_ASSOCIATIONS).where(*_same(target)))
-    call.tx.execute(sa.insert(POLICY_ASSOCIATIONS).values(policy_id=policy, **target))
+    insert_new(call.tx.connection, POLICY_ASSOCIATIONS, {"policy_id": policy, **target})
 
 
 def check(call: Call) -> None:

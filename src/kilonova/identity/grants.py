@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import insert_new
 from kilonova.identity import access, application_credentials, views
 from kilonova.identity.records import Row, forbidden, get, not_found, row_of, touch
 from kilonova.identity.tables import APPLICATION_CREDENTIALS, ASSIGNMENTS, GROUPS, PROJECTS, ROLES, USERS
@@ -108,7 +109,7 @@ def give(call: Call) -> None:
     if role["domain_id"] not in ("", grant.domain_id):
         raise forbidden(f"Project {grant.target_id} must be in the same domain as the role {role['id']} being assigned")
     if not given:
-        call.tx.execute(sa.insert(ASSIGNMENTS).values(**grant.values, role_id=role["id"]))
+        insert_new(call.tx.connection, ASSIGNMENTS, {**grant.values, "role_id": role["id"]})
         touch(call.tx)
 
 

@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import insert_new
 from kilonova.identity import access, projects, views
 from kilonova.identity.records import Row, forbidden, get, insert, not_found, select, split, touch, update
 from kilonova.identity.tables import ASSIGNMENTS, GROUPS, MEMBERSHIPS, USERS
@@ -72,7 +73,7 @@ def check_member(call: Call) -> None:
 def add_member(call: Call) -> None:
     group_id, user_id, there = _pair(call, "identity:add_user_to_group")
     if not there:
-        call.tx.execute(sa.insert(MEMBERSHIPS).values(group_id=group_id, user_id=user_id))
+        insert_new(call.tx.connection, MEMBERSHIPS, {"group_id": group_id, "user_id": user_id})
         touch(call.tx)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import access, registered_limits, views
 from kilonova.identity.records import Row, expecting, forbidden, not_found, row_of
@@ -101,10 +102,8 @@ def create(call: Call) -> Row:
             "description": asked.get("description"),
             "registered_limit_id": base["id"],
         }
-        same = [LIMITS.c[name] == row[name] for name in ("project_id", "domain_id", "registered_limit_id")]
-        if call.tx.first(sa.select(LIMITS.c.id).where(*same)):
+        if not insert_new(call.tx.connection, LIMITS, row):
             raise Conflict("Conflict occurred attempting to store limit - Duplicate entry.")
-        call.tx.execute(sa.insert(LIMITS).values(**row))
         made.append(view(call, {**row, **{name: base[name] for name in registered_limits.WHAT}}))
     return {"limits": made}
 

@@ -1,7 +1,6 @@
 """Password hashes: bcrypt over SHA-256, so that long passwords count whole."""
 
 import base64
-import functools
 import hashlib
 
 import bcrypt
@@ -18,9 +17,9 @@ def hash_password(password: str) -> str:
     return bcrypt.hashpw(_digest(password), bcrypt.gensalt(ROUNDS)).decode()
 
 
-@functools.cache
 def _nobody() -> str:
-    return hash_password("")
+    """Of no password, and made at no cost: the first refusal of a process takes no longer than the next."""
+    return f"$2b${ROUNDS:02}${'.' * 53}"
 
 
 def check_password(password: str, hashed: str | None) -> bool:

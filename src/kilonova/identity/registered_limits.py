@@ -4,9 +4,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import views
-from kilonova.identity.records import Row, expecting, get, row_of, select
+from kilonova.identity.records import Row, expecting, get, row_of, select, update
 from kilonova.identity.tables import LIMITS, REGIONS, REGISTERED_LIMITS, SERVICES
 from kilonova.model.errors import Conflict, Forbidden
 from kilonova.model.ids import new_hex_id
@@ -53,16 +54,20 @@ def create(call: Call) -> Row:
     for asked in call.body["registered_limits"]:
         check_place(call.tx, asked, "registered_limit")
         row = {"description": None, **asked, "id": new_hex_id(), "region_id": asked.get("region_id") or ""}
-        _refuse_double(call.tx, row)
-        call.tx.execute(sa.insert(REGISTERED_LIMITS).values(**row))
+        if not insert_new(call.tx.connection, REGISTERED_LIMITS, row):
+            raise _double()
         made.append(view(call, row))
     return {"registered_limits": made}
+
+
+def _double() -> Conflict:
+    return Conflict("Conflict occurred attempting to store registered_limit - Duplicate entry.")
 
 
 def _refuse_double(tx: Tx, row: Row) -> None:
     there = find(tx, row)
     if there and there["id"] != row["id"]:
-        raise Conflict("Conflict occurred attempting to store registered_limit - Duplicate entry.")
+        raise _double()
 
 
 def _refuse_used(tx: Tx, row: Row) -> None:
@@ -82,7 +87,7 @@ def change(call: Call) -> Row:
     check_place(call.tx, asked, "registered_limit")
     _refuse_double(call.tx, new)
     if asked:
-        call.tx.execute(sa.update(REGISTERED_LIMITS).where(L.id == old["id"]).values(**asked))
+        update(call.tx, REGISTERED_LIMITS, "registered_limit", old["id"], asked)
     return {"registered_limit": view(call, new)}
 
 

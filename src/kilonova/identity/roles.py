@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import insert_new
 from kilonova.identity import application_credentials, scopes, views
 from kilonova.identity.records import (
     Row,
@@ -116,9 +117,9 @@ def imply(call: Call) -> Row:
         raise Forbidden(f"{implied['id']} cannot be an implied roles.")
     if implied["domain_id"] not in ("", prior["domain_id"]):
         raise Forbidden(f"{implied['id']} cannot be an implied roles.")
-    if _implies(call, prior, implied):
+    rule = {"prior_role_id": prior["id"], "implied_role_id": implied["id"]}
+    if not insert_new(call.tx.connection, IMPLIED_ROLES, rule):
         raise conflict("implied_role", f"Duplicate entry: {prior['id']} implies {implied['id']}")
-    call.tx.execute(sa.insert(IMPLIED_ROLES).values(prior_role_id=prior["id"], implied_role_id=implied["id"]))
     touch(call.tx)
     return _inference_body(call, prior, implied)
 

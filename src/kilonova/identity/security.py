@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Database, Tx
 from kilonova.identity.passwords import check_password
 from kilonova.identity.records import ASKED_WRONG, Row
@@ -164,7 +165,7 @@ def note_failure(database: Database, rules: Compliance, key: str) -> None:
             tx.execute(sa.delete(FAILED_LOGINS).where(f.at < now - rules.lockout_duration))
         counted = tx.execute(sa.update(FAILED_LOGINS).where(f.key == key).values(count=f.count + 1, at=now))
         if not counted.rowcount:
-            tx.execute(sa.insert(FAILED_LOGINS).values(key=key, count=1, at=now))
+            insert_new(tx.connection, FAILED_LOGINS, {"key": key, "count": 1, "at": now})
 
     database.write(store)
 
@@ -174,27 +175,38 @@ def forget_failures(tx: Tx, key: str) -> None:
 
 
 class Throttle:
-    """Refuses an address that has failed to log in as one user `limit` times within `seconds`; kept in memory only."""
+    """Refuses an address that has failed to log in `limit` times within `seconds` as one user, or `SPRAYED` times as often
+    as anybody; kept in memory only."""
+
+    SPRAYED = 10
+    KEPT = 10000  # addresses and names
 
     def __init__(self, limit: int = 60, seconds: float = 60.0) -> None:
         self.limit, self.seconds = limit, seconds
         self._failed: OrderedDict[tuple[str, str], list[float]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def _counted(self, client: str, name: str) -> tuple[tuple[tuple[str, str], int], ...]:
+        """What failures are counted by, and how many may be."""
+        return ((client, name), self.limit), ((client, ""), self.limit * self.SPRAYED)
+
     def check(self, client: str, name: str) -> None:
         """TooManyRequests, before any password is looked at."""
+        since = time.monotonic() - self.seconds
         with self._lock:
-            times = self._failed.get((client, name), [])
-            if len(times) >= self.limit and times[-self.limit] > time.monotonic() - self.seconds:
-                raise TooManyRequests("Too many failed attempts to authenticate. Try again later.")
+            for key, most in self._counted(client, name):
+                times = self._failed.get(key, [])
+                if len(times) >= most and times[-most] > since:
+                    raise TooManyRequests("Too many failed attempts to authenticate. Try again later.")
 
     def failed(self, client: str, name: str) -> None:
         with self._lock:
-            times = self._failed.setdefault((client, name), [])
-            times.append(time.monotonic())
-            del times[: -self.limit]
-            self._failed.move_to_end((client, name))
-            while len(self._failed) > 10000:
+            for key, most in self._counted(client, name):
+                times = self._failed.setdefault(key, [])
+                times.append(time.monotonic())
+                del times[:-most]
+                self._failed.move_to_end(key)
+            while len(self._failed) > self.KEPT:
                 self._failed.popitem(last=False)
 
 

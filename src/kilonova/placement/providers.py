@@ -308,5 +308,5 @@ def set_aggregates(tx: Tx, row: Row, wanted: Iterable[str], increment: bool) -> 
     generation = swap_generation(tx, row["uuid"], row["generation"]) if increment else int(row["generation"])
     tx.execute(PROVIDER_AGGREGATES.delete().where(PROVIDER_AGGREGATES.c.provider == row["uuid"]))
     for aggregate in sorted(set(wanted)):
-        tx.execute(PROVIDER_AGGREGATES.insert().values(provider=row["uuid"], aggregate=aggregate))
+        insert_new(tx.connection, PROVIDER_AGGREGATES, {"provider": row["uuid"], "aggregate": aggregate})
     return generation
