@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from random import Random
 from typing import Any
@@ -24,10 +25,14 @@ VERSIONS = {
 }  # fmt: skip
 TYPES = {"block-storage": "volume"}  # as OpenStack-API-Version names them
 OFTEN = {"GET": 2, "HEAD": 1, "POST": 6, "PUT": 4, "PATCH": 4, "DELETE": 2}
-KEPT = 12  # ids of a kind that are remembered
+KEPT = 12  # ids of a kind that are remembered; paths and bodies of an operation
+NEWEST = {"compute": "2.1", "placement": "1.39", "block-storage": "3.71"}  # at which the furniture is made
 LONGEST = 60_000  # letters of an address, of which the client takes 65,536
+IDENTS = ("id", "uuid", "alias", "name", "namespace", "access", "host_name", "member_id")  # of a thing, the best first
 HANG = 60  # seconds without an answer
 NO_SERVICE = {"code": 404, "title": "Not Found", "message": "No such service."}
+GENERATION = "resource_provider_generation"
+OWN = ("/application_credentials", "/credentials/OS-EC2")  # what only a user makes of its own: that harms nobody
 KEYSTONE, NEUTRON, NOVA, ERRORS = {"error"}, {"NeutronError"}, {"code", "message"}, {"errors"}
 
 
@@ -65,9 +70,9 @@ class Ids:
             for each in body[:KEPT]:
                 self.learn({"id": each} if isinstance(each, str) else each, noun)
         elif isinstance(body, dict):
-            ident = next((body[key] for key in ("id", "uuid", "alias", "name") if key in body), None)
-            if isinstance(ident, str) and noun and ident not in self.known[noun]:
-                self.known[noun] = [*self.known[noun][-KEPT + 1 :], ident]
+            ident = next((body[key] for key in IDENTS if key in body), None)
+            if isinstance(ident, str | int) and noun and str(ident) not in self.known[noun]:
+                self.known[noun] = [*self.known[noun][-KEPT + 1 :], str(ident)]
             for key, value in body.items():
                 if isinstance(value, dict | list):
                     self.learn(value, singular(key))
@@ -79,9 +84,13 @@ class Ids:
                 idents.remove(last)
 
     def of(self, name: str) -> list[str]:
-        """Of the things that a field of this name names; all for ""."""
-        noun = singular(re.sub(r"(_?(id|uuid|Ref))s?$", "", name.replace("tenant", "project")))
-        return self.known[noun] if name else [ident for idents in self.known.values() for ident in idents]
+        """Of the things that a field of this name names (`implied_role_id`: any role's); all for ""."""
+        if not name:
+            return [ident for idents in self.known.values() for ident in idents]
+        noun = singular(re.sub(r"(_?(id|uuid|Ref|name|value))s?$", "", name.replace("tenant", "project")))
+        last = noun.rpartition("_")[2]
+        ends = (ident for known, idents in self.known.items() if known.rpartition("_")[2] == last for ident in idents)
+        return self.known.get(noun) or list(ends)
 
 
 def singular(word: str) -> str:
@@ -97,6 +106,10 @@ class Fuzzer:
         self.http = httpx.Client(timeout=HANG, follow_redirects=False)
         self.tokens = {ADMIN: login(ADMIN), MEMBER: login(MEMBER), NOBODY: ""}
         self.ids = Ids()
+        self.me = {caller: self.whoami(caller) for caller in (ADMIN, MEMBER)}
+        self.spare: list[str] = []  # tokens that may be taken away
+        self.paths: dict[tuple[str, str], list[str]] = defaultdict(list)  # service, template → paths that were good
+        self.bodies: dict[Operation, list[Any]] = defaultdict(list)  # that were good
         self.found: dict[str, str] = {}
         self.seen: Counter[tuple[Operation, int]] = Counter()
         self.every = [each for about in DESCRIPTIONS for each in operations(about)]
@@ -121,12 +134,25 @@ class Fuzzer:
     def furnish(self) -> None:
         """What a caller may not make is refused: no matter."""
         for caller in (ADMIN, MEMBER):
-            for about, path, body in FURNITURE:
-                path, body = json.loads(re.sub(r"@(\w+)", self.newest, json.dumps([path, body])))
-                self.try_one(Request(Operation(about, "POST", path), path, caller, None, body))
+            known = self.me[caller] | {"public": self.public}
+            for about, words, body in FURNITURE:
+                raw = isinstance(body, bytes)
+                fill = partial(re.sub, r"@(\w+)", partial(self.newest, known))
+                (method, path), told = fill(words).split(), json.loads(fill(json.dumps(None if raw else body)))
+                operation = Operation(about, method, openapi.find_path(about, path.partition("?")[0]) or path)
+                made = Request(operation, path, caller, NEWEST.get(about), body if raw else told)
+                found = operation in self.every and openapi.body_schema(about, method, operation.path, made.version)
+                made.media = "application/octet-stream" if raw else found[0] if found else made.media
+                self.try_one(made)
 
-    def newest(self, named: re.Match[str]) -> str:
-        return self.public if named[1] == "public" else (self.ids.known[named[1]] or [""])[-1]
+    def newest(self, known: dict[str, str], named: re.Match[str]) -> str:
+        return known.get(named[1]) or (self.ids.known[named[1]] or [""])[-1]
+
+    def whoami(self, caller: str) -> dict[str, str]:
+        request = Request(Operation("identity", "GET", "/v3/auth/tokens"), "/v3/auth/tokens", caller, None)
+        request.headers["X-Subject-Token"] = self.tokens[caller]
+        token = self.send(request).json()["token"]
+        return {"me": token["user"]["id"], "mine": token["project"]["id"], "myrole": token["roles"][-1]["id"]}
 
     def choose(self, random: Random) -> Operation:
         """Of all, offered or not: a new route is then tried where it was chosen before, and no other request is another."""
@@ -140,37 +166,63 @@ class Fuzzer:
             operation = self.choose(random)
         about, method, template = operation.about, operation.method, operation.path
         version = values.pick(VERSIONS[about]) if about in VERSIONS else None
-        path, before = "", ""
-        for word in template.strip("/").split("/"):
-            name = word[1:-1] if word.startswith("{") else ""
-            generic = name in ("id", "uuid")
-            path += "/" + (quote(values.ident(before if generic else name), safe="") if name else word)
-            before = before if name else singular(word)
+        caller = values.pick(TAME if values.tame else CALLERS)
         query = []
         for each in openapi.parameters(about, method, template):
             if each["in"] == "query" and values.one_in(40 if values.tame else 6):
                 value = values.of(each.get("schema", {}), each["name"].partition("[")[0])
                 query.append((each["name"], value if isinstance(value, str) else json.dumps(value)))
-        where = (path + ("?" + urlencode(query) if query else ""))[:LONGEST]
-        made = Request(operation, where, values.pick(TAME if values.tame else CALLERS), version)
+        where = (self.path(operation, caller, values) + ("?" + urlencode(query) if query else ""))[:LONGEST]
+        made = Request(operation, where, caller, version)
         if "/auth/tokens" in template and method != "POST":
-            made.headers["X-Subject-Token"] = values.pick([*self.tokens.values(), "x"]) if method != "DELETE" else "x"
+            there = self.spare if method == "DELETE" else self.tokens.values()
+            made.headers["X-Subject-Token"] = values.pick([*there, "x"])
         if found := openapi.body_schema(about, method, template, version):
             made.media, schema = found
-            if "json" in made.media:
+            known = self.bodies[operation]
+            if known and values.one_in(2):
+                made.body = self.current(made, values.changed(values.pick(known)), values)
+            elif "json" in made.media:
                 made.body = None if values.one_in(30) else values.of(schema)
             else:
                 made.body = random.randbytes(random.randrange(1000))
         return made
 
+    def current(self, request: Request, body: Any, values: Values) -> Any:
+        """With the generation that a resource provider has now; without it nothing would ever be changed twice."""
+        if not values.tame or not isinstance(body, dict) or GENERATION not in body:
+            return body
+        uuid = request.path.split("/")[2]
+        answer = self.send(Request(request.operation, f"/resource_providers/{uuid}", ADMIN, "1.39"), "GET")
+        return body | {GENERATION: answer.json()["generation"]} if answer.status_code == 200 else body
+
+    def path(self, operation: Operation, caller: str, values: Values) -> str:
+        """Often one that was good before, perhaps by another method: what was granted is then looked at, and taken."""
+        about, template = operation.about, operation.path
+        if (known := self.paths[about, template]) and values.one_in(2):
+            return str(values.pick(known))
+        path, before = "", ""
+        for word in template.strip("/").split("/"):
+            name = word[1:-1] if word.startswith("{") else ""
+            if not name:
+                path, before = f"{path}/{word}", singular(word)
+            elif about == "block-storage" and name in ("project_id", "admin_project_id") and values.tame and caller:
+                path += "/" + self.me[caller]["mine"]
+            else:
+                generic = name in ("id", "uuid", "name", "value")
+                path += "/" + quote(values.ident(before if generic else name), safe="")
+        return path
+
     def harms(self, request: Request) -> bool:
         """Whether it would end the run's own users: of Keystone's things those that were there stay as they are."""
         if request.operation.about != "identity" or request.operation.method not in ("DELETE", "PATCH", "POST", "PUT"):
             return False
+        if request.operation.method == "POST" and request.operation.path.endswith(OWN):
+            return False
         named = set(request.path.partition("?")[0].split("/")) & self.ids.kept
         return bool(named) and (request.operation.method != "PUT" and request.operation.path != "/v3/auth/tokens")
 
-    def send(self, request: Request) -> httpx.Response:
+    def send(self, request: Request, method: str = "") -> httpx.Response:
         about = request.operation.about
         headers = {"X-Auth-Token": self.tokens[request.caller]} if request.caller else {}
         if request.version:
@@ -183,7 +235,7 @@ class Fuzzer:
         if content is not None:
             headers["Content-Type"] = request.media
         url = f"{self.url}/{MOUNTS.get(about, about)}{request.path}"
-        return self.http.request(request.operation.method, url, content=content, headers=headers | request.headers)
+        return self.http.request(method or request.operation.method, url, content=content, headers=headers | request.headers)
 
     def try_one(self, request: Request) -> None:
         if self.harms(request):
@@ -200,8 +252,22 @@ class Fuzzer:
             self.tokens[request.caller] = self.login(request.caller)
         if answer.status_code < 300 and request.operation.method == "DELETE":
             self.ids.forget(request.path)
-        elif answer.status_code < 300 and answer.content and "json" in answer.headers.get("content-type", ""):
-            self.ids.learn(answer.json())
+        elif answer.status_code < 300:
+            self.remember(request, answer)
+
+    def remember(self, request: Request, answer: httpx.Response) -> None:
+        about, template = request.operation.about, request.operation.path
+        kept = self.paths[about, template]
+        if (path := request.path.partition("?")[0]) not in kept and "{" in template:
+            kept[:] = [*kept[-KEPT + 1 :], path]
+        if request.body is not None and request.operation.method != "GET":
+            kept = self.bodies[request.operation]
+            kept[:] = [*kept[-KEPT + 1 :], request.body]
+        if template == "/v3/auth/tokens" and "X-Subject-Token" in answer.headers:
+            self.spare = [*self.spare[-KEPT + 1 :], answer.headers["X-Subject-Token"]]
+        if answer.content and "json" in answer.headers.get("content-type", ""):
+            literal = [word for word in template.split("/") if word and not word.startswith("{")]
+            self.ids.learn(answer.json(), singular(literal[-1]) if literal else "")
 
     def wrong(self, request: Request, complaint: str) -> None:
         kind = re.sub(r"[0-9a-f-]{32,36}|'[^']*'|\d+", "…", complaint.partition("\n")[0])

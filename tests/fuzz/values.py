@@ -131,6 +131,16 @@ class Values:
         make = {"object": self._object, "array": self._array, "string": self._string}.get(kind)
         return make(schema, name, depth) if make else self._plain(kind, schema)
 
+    def changed(self, body: Any) -> Any:
+        """A body that was good, with one of its values another; where tame, often just as it was."""
+        if not isinstance(body, dict | list) or not body or (self.tame and self.one_in(2)):
+            return body if self.tame or isinstance(body, bytes) else self.pick(drawn(JUNK))
+        made: Any = body.copy()
+        key = self.pick(list(body) if isinstance(body, dict) else range(len(body)))
+        known = self.ids(key) if isinstance(key, str) and isinstance(body[key], str) else []
+        made[key] = self.pick(known) if known and self.one_in(2) else self.changed(body[key])
+        return made
+
     def _plain(self, kind: str, schema: dict[str, Any]) -> Any:
         if kind in ("integer", "number"):
             low, high = int(schema.get("minimum", -2)), int(schema.get("maximum", 2**31))
