@@ -72,7 +72,8 @@ def test_an_attached_volume_tells_its_server(cinder: Cinder) -> None:
 @pytest.mark.parametrize(("asked", "status"), [
     ({}, 400), ({"size": 0}, 400), ({"size": "#"}, 400), ({"size": ""}, 400), ({"size": 1, "more": 1}, 400),
     ({"size": 1, "volume_type": "none"}, 404), ({"size": 1, "snapshot_id": new_id()}, 404),
-    ({"size": 1, "metadata": {"a": {}}}, 400), ({"size": 100000}, 403), ({"size": 1, "availability_zone": "moon"}, 400),
+    ({"size": 1, "metadata": {"a": {}}}, 400), ({"size": 100000}, 403), ({"size": 1, "display_name": "x" * 256}, 400),
+    ({"size": 1, "display_description": "x" * 256}, 400), ({"size": 1, "availability_zone": "moon"}, 400),
 ])  # fmt: skip
 def test_wrong_volumes(cinder: Cinder, asked: dict[str, Any], status: int) -> None:
     answer = ask(cinder, "POST", "/os-volumes", {"volume": asked})
@@ -95,7 +96,8 @@ def test_snapshots(cinder: Cinder) -> None:
         assert [one["id"] for one in ask(cinder, "GET", path).json()["snapshots"]] == [id]
         assert ask(cinder, "GET", path, token=OTHER).json() == {"snapshots": []}
     assert ask(cinder, "POST", "/os-snapshots", {"snapshot": {"volume_id": new_id()}}).status_code == 404
-    assert ask(cinder, "POST", "/os-snapshots", {"snapshot": {}}).status_code == 400
+    for wrong in ({}, *({"volume_id": volume, f"display_{word}": "x" * 256} for word in ("name", "description"))):
+        assert ask(cinder, "POST", "/os-snapshots", {"snapshot": wrong}).status_code == 400
     assert ask(cinder, "DELETE", f"/os-snapshots/{id}", token=OTHER).status_code == 404
     assert ask(cinder, "DELETE", f"/os-snapshots/{id}").status_code == 202
     cinder.run()

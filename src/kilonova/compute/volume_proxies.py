@@ -22,12 +22,13 @@ from kilonova.web.validate import TRUE, is_uuid, whole
 
 Result = TypeVar("Result")
 TEXT = {"type": "string"}
+LABEL = {"type": "string", "maxLength": 255}  # Nova leaves the length to Cinder, which answers 400, too
 CREATE_VOLUME = s.closed(
     {
         "volume": s.closed(
             {
                 "volume_type": TEXT, "metadata": {"type": "object"}, "snapshot_id": TEXT, "size": s.POSITIVE,
-                "availability_zone": TEXT, "display_name": TEXT, "display_description": TEXT,
+                "availability_zone": LABEL, "display_name": LABEL, "display_description": LABEL,
             },
             ("size",),
         )
@@ -37,7 +38,7 @@ CREATE_VOLUME = s.closed(
 CREATE_SNAPSHOT = s.closed(
     {
         "snapshot": s.closed(
-            {"volume_id": TEXT, "force": s.BOOLEAN, "display_name": TEXT, "display_description": TEXT}, ("volume_id",)
+            {"volume_id": TEXT, "force": s.BOOLEAN, "display_name": LABEL, "display_description": LABEL}, ("volume_id",)
         )
     },
     ("snapshot",),
