@@ -29,11 +29,11 @@ from kilonova.flows.storage_actions import StorageActions
 from kilonova.flows.subject import SUBJECTS
 from kilonova.host.contract import Host
 from kilonova.host.fake import FakeHost
-from kilonova.identity import security
+from kilonova.identity import limits, security
 from kilonova.identity.keys import KeyRing
 from kilonova.identity.routes import SERVICE as IDENTITY
 from kilonova.identity.tokens import Authenticator
-from kilonova.image import fetch, images
+from kilonova.image import fetch, images, quotas
 from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
 from kilonova.image.store import FileStore
@@ -56,6 +56,7 @@ class Shared:
     identity: security.Settings
     images: FileStore
     imports: Imports
+    limits: quotas.Limits
     flows: FlowActions
     storage: StorageActions
 
@@ -93,7 +94,7 @@ class Cloud:
         settings = security.Settings(sealer, security.parse(config.security))
         imports = Imports(self.database, store, fetch.WebSource(tuple(map(fetch.parse, config.web_download))))
         self._ending.callback(imports.stop)
-        shared = Shared(statedir.load_fernet(config), settings, store, imports, flows, storage)
+        shared = Shared(statedir.load_fernet(config), settings, store, imports, limits.in_force, flows, storage)
         self.known |= seed.seed(self.database, store, config, self.known | cidr)
         self.runner = self._make_runner(store)  # waits for libvirtd, which came up meanwhile
         consoles = ConsoleDoor(self.database, flows, self.url)

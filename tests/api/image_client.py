@@ -34,7 +34,8 @@ class Glance:
             for name, roles in ROLES.items()
         }
         self.imports = Imports(database, self.store, web)
-        shared = SimpleNamespace(images=self.store, imports=self.imports)
+        self.limits: dict[str, int] = {}  # what every project may have
+        shared = SimpleNamespace(images=self.store, imports=self.imports, limits=lambda *_: self.limits)
         self.app = Application([SERVICE], database, lambda _, token: who[token], shared, "http://testserver")
         self.http = TestClient(self.app, raise_server_exceptions=False)
 

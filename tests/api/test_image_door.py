@@ -413,16 +413,3 @@ def test_locations(glance: Glance) -> None:
     assert glance("GET", path).status_code == 403
     private = glance.image(visibility="private")
     assert glance("POST", f"/images/{private['id']}/locations", url, who="bob").status_code == 404
-
-
-def test_usage(glance: Glance) -> None:
-    def used(who: str = "alice") -> dict[str, int]:
-        usage = glance("GET", "/info/usage", who=who).json()["usage"]
-        assert {each["limit"] for each in usage.values()} == {-1}
-        return {name.removeprefix("image_"): each["usage"] for name, each in usage.items()}
-
-    assert glance.upload(glance.image()["id"], bytes(3 << 20)).status_code == 204
-    assert glance.upload(glance.image()["id"], bytes(2 << 20), kind="stage").status_code == 204
-    glance.image()
-    assert used() == {"size_total": 3, "stage_total": 2, "count_total": 3, "count_uploading": 1}
-    assert set(used("bob").values()) == {0}

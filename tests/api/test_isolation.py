@@ -19,6 +19,7 @@ from kilonova.flows.storage_actions import StorageActions
 from kilonova.flows.stories import FLOWS
 from kilonova.flows.subject import SUBJECTS
 from kilonova.identity import seed
+from kilonova.identity.limits import in_force
 from kilonova.identity.routes import SERVICE as IDENTITY
 from kilonova.identity.security import Settings
 from kilonova.image.imports import Imports
@@ -78,7 +79,7 @@ class Everything:
         fernet = MultiFernet([Fernet(Fernet.generate_key())])
         store = FileStore(folder)
         shared = SimpleNamespace(
-            flows=self.nova.shared.flows, images=store, imports=Imports(database, store),
+            flows=self.nova.shared.flows, images=store, imports=Imports(database, store), limits=in_force,
             fernet=fernet, identity=Settings(fernet),
             storage=StorageActions(Journal(database, FLOWS, SUBJECTS, Doorbell(), "node"), Asks()),
         )  # fmt: skip

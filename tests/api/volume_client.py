@@ -24,6 +24,7 @@ from kilonova.flows.storage_actions import StorageActions
 from kilonova.flows.stories import FLOWS as STORIES
 from kilonova.flows.subject import SUBJECTS
 from kilonova.host.fake import FakeHost
+from kilonova.identity.limits import in_force
 from kilonova.identity.tables import PROJECTS
 from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
@@ -60,7 +61,9 @@ class Cinder:
         self.storage = StorageActions(self.journal, asks)
         fernet = MultiFernet([Fernet(Fernet.generate_key())])
         imports = Imports(database, images)
-        shared = SimpleNamespace(flows=None, storage=self.storage, images=images, imports=imports, fernet=fernet)
+        shared = SimpleNamespace(
+            flows=None, storage=self.storage, images=images, imports=imports, fernet=fernet, limits=in_force
+        )
         application = Application((VOLUME, IMAGE, COMPUTE), database, authenticate, shared, "http://testserver")
         self.http = TestClient(application, raise_server_exceptions=True)
         database.write(lambda tx: seed.seed(tx))

@@ -11,7 +11,9 @@ from kilonova.compute import block_devices, quotas, volume_backed
 from kilonova.compute import schemas as s
 from kilonova.compute.verbs import Asked
 from kilonova.db.engine import Tx
+from kilonova.identity import limits
 from kilonova.image import delivery
+from kilonova.image import quotas as image_quotas
 from kilonova.model.errors import BadRequest, Forbidden
 from kilonova.web.call import Call, Context, Reply
 from kilonova.web.validate import TRUE
@@ -81,6 +83,7 @@ def reserve(
         "name": name, "visibility": "shared" if foreign else "private", "owner": context.project_id,
         "min_disk": meta.get("min_disk", 0), "min_ram": meta.get("min_ram", 0),
     }  # fmt: skip
+    image_quotas.enforce(tx, limits.in_force, context.project_id, image_count_total=1)
     return delivery.reserve(tx, context, values, inherited | (extra or {}) | own, owner if foreign else "")
 
 

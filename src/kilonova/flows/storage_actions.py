@@ -9,8 +9,9 @@ from kilonova.compute.tables import BLOCK_DEVICES
 from kilonova.db.engine import Tx
 from kilonova.flow.log import Journal
 from kilonova.flows.asks import Asks
+from kilonova.identity import limits
 from kilonova.identity.tables import PROJECTS
-from kilonova.image import delivery, images
+from kilonova.image import delivery, images, quotas
 from kilonova.image.tables import IMAGES
 from kilonova.web.call import Context
 from kilonova.web.validate import is_uuid
@@ -44,6 +45,7 @@ class StorageActions:
         return [{**row} for row in tx.all(sa.select(IMAGES).where(IMAGES.c.name == name, seen))]
 
     def reserve_image(self, tx: Tx, context: Context, values: dict[str, Any], properties: dict[str, str]) -> str:
+        quotas.enforce(tx, limits.in_force, context.project_id, image_count_total=1)
         return delivery.reserve(tx, context, values, properties)
 
     def server_with(self, tx: Tx, attachment_ids: list[str]) -> str | None:

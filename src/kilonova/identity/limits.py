@@ -11,7 +11,8 @@ from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import access, registered_limits, views
 from kilonova.identity.records import Row, expecting, forbidden, not_found, row_of
-from kilonova.identity.tables import LIMITS, PROJECTS, REGISTERED_LIMITS
+from kilonova.identity.seed import REGION
+from kilonova.identity.tables import LIMITS, PROJECTS, REGISTERED_LIMITS, SERVICES
 from kilonova.model.errors import BadRequest, Conflict
 from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call
@@ -117,6 +118,20 @@ def change(call: Call) -> Row:
 
 def delete(call: Call) -> None:
     call.tx.execute(sa.delete(LIMITS).where(LIMITS.c.id == _fetch(call)["id"]))
+
+
+def in_force(tx: Tx, service_type: str, project_id: str) -> dict[str, int]:
+    """Resource → how many of it the project may have of that service; -1 is no limit. What is not registered is not in it."""
+    r = REGISTERED_LIMITS.c
+    own = sa.and_(LIMITS.c.registered_limit_id == r.id, LIMITS.c.project_id == project_id)
+    query = (
+        sa.select(r.resource_name, sa.func.coalesce(LIMITS.c.resource_limit, r.default_limit))
+        .join(SERVICES, SERVICES.c.id == r.service_id)
+        .outerjoin(LIMITS, own)
+        .where(SERVICES.c.type == service_type, r.region_id.in_(("", REGION)))
+        .order_by(r.region_id)  # what is said of the region counts more
+    )
+    return dict(tx.execute(query).tuples().all())
 
 
 def forget(tx: Tx, keys: list[str]) -> None:

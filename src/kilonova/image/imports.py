@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Database, Tx
-from kilonova.image import images, schemas, tasks
+from kilonova.image import images, quotas, schemas, tasks
 from kilonova.image.fetch import FetchError, WebSource
 from kilonova.image.store import Data, FileStore
 from kilonova.image.tables import IMAGES
@@ -134,6 +134,7 @@ def import_image(call: Call) -> Reply:
     """202: the task runs; or, of a copy to where the image is already, there is nothing to do."""
     imports: Imports = call.services.imports
     name = _method(call, imports)
+    quotas.enforce_for(call, call.tx, image_size_total=0)
     row = images.get(call.tx, call.context, call.params["image_id"])
     if name == "copy-image":
         _copy(call, row)
@@ -149,6 +150,10 @@ def import_image(call: Call) -> Reply:
     asked = {"image_id": row["id"], "import_req": call.body, "backend": stores}
     if not images.move(call.tx, row["id"], row["status"], "importing"):
         raise Conflict(f"New operation on image '{row['id']}' is not permitted as prior operation is still in progress")
+    if name == "glance-direct":
+        quotas.enforce_for(call, call.tx, image_size_total=row["size"] >> 20)
+    else:
+        quotas.enforce_for(call, call.tx, image_stage_total=0, image_count_uploading=0)
     task = tasks.create(call.tx, call.context, "api_image_import", row["id"], asked)
     images.tell_import(call.tx, row["id"], importing=imports.store.id)
     call.tx.after_commit(lambda: imports.start(task))
@@ -219,8 +224,10 @@ def create_task(call: Call) -> Reply:
     properties = {name: value for name, value in values.items() if name not in schemas.IMAGE_PROPERTIES}
     if any(name.startswith("os_glance") for name in properties):
         raise Forbidden("Attributes that begin with os_glance are reserved.")
+    quotas.enforce_for(call, call.tx, image_size_total=0, image_count_total=1)
     row = images.create(call.tx, call.context, own, properties)
     images.move(call.tx, row["id"], "queued", "importing")
+    quotas.enforce_for(call, call.tx, image_stage_total=0, image_count_uploading=0)
     id = tasks.create(call.tx, call.context, "import", row["id"], asked)
     call.tx.after_commit(lambda: imports.start(id))
     return Reply(tasks.view(tasks.get(call.tx, id)), headers={"Location": f"/v2/tasks/{id}"})

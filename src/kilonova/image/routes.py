@@ -10,9 +10,9 @@ from kilonova.image import (
     members,
     metadef_handlers,
     patch,
+    quotas,
     schemas,
     tasks,
-    usage,
     views,
 )
 from kilonova.image.imports import create_task, import_image
@@ -101,6 +101,7 @@ def create_image(call: Call) -> Reply:
             raise BadRequest("Custom property should not be greater than 255 characters.")
         if name in patch.RESERVED or name.startswith(patch.RESERVED_PREFIX):
             raise Forbidden(f"Attribute '{name}' is reserved.")
+    quotas.enforce_for(call, call.tx, image_count_total=1)
     row = images.create(call.tx, call.context, body, properties)
     headers = {
         "Location": f"{call.base_url}/v2/images/{row['id']}",
@@ -297,7 +298,7 @@ ROUTES = {
     "POST /v2/tasks": Route(create_task, "tasks_api_access", 201),
     "GET /v2/tasks/{task_id}": Route(tasks.show, "tasks_api_access"),
     "GET /v2/info/import": Route(info_import, "get_info", tx="none"),
-    "GET /v2/info/usage": Route(usage.show, "get_info"),
+    "GET /v2/info/usage": Route(quotas.show, "get_info"),
     "GET /v2/info/stores": Route(info_stores, "get_info", tx="none"),
     "GET /v2/info/stores/detail": Route(info_stores_detail, "stores_info_detail", tx="none"),
     "DELETE /v2/stores/{store_id}/{image_id}": Route(delete_from_store, "delete_image_location", 204),

@@ -61,6 +61,13 @@ TASKS = sa.Table(
     sa.Column("updated_at", sa.DateTime, nullable=False),
 )
 
+QUOTA_LOCKS = sa.Table(  # two requests of one project meet here, so that both cannot fit into the last place
+    "image_quota_locks",
+    METADATA,
+    sa.Column("project_id", sa.String(255), primary_key=True),
+    sa.Column("serial", sa.Integer, nullable=False),
+)
+
 # Metadata definitions: what keys mean that users give to images, flavors, volumes.
 NAMESPACES = sa.Table(
     "image_metadef_namespaces",

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable
 
-from kilonova.image import images
+from kilonova.db.engine import Tx
+from kilonova.image import images, quotas
 from kilonova.image.store import Data, FileStore
 from kilonova.model.errors import APIError, BadRequest, Forbidden, UnsupportedMediaType
 from kilonova.web.call import Call, Reply
@@ -36,6 +37,18 @@ def _binary(call: Call) -> None:
         raise UnsupportedMediaType(f"Invalid content type {kind}; image data is application/octet-stream.")
 
 
+def _begin(call: Call, status: str, **room: int) -> images.Row:
+    """The image, from now on in `status`, unless the project has too much already, or too much on its way."""
+
+    def begin(tx: Tx) -> images.Row:
+        quotas.enforce_for(call, tx, **room)
+        row = images.begin_data(tx, call.context, call.params["image_id"], status)
+        quotas.enforce_for(call, tx, image_count_uploading=0)
+        return row
+
+    return call.database.write(begin)
+
+
 def _take(call: Call, image_id: str, status: str, work: Callable[[], Data]) -> None:
     """Run `work` while the image is in `status`; then it is active, or whatever happened it is queued again."""
     store = store_of(call)
@@ -58,7 +71,7 @@ def upload(call: Call) -> None:
     asked = call.headers.get("x-image-meta-store")
     if asked not in (None, store_of(call).id):
         raise BadRequest(f"Store for identifier {asked} not found")
-    row = call.database.write(lambda tx: images.begin_data(tx, call.context, call.params["image_id"], "saving"))
+    row = _begin(call, "saving", image_size_total=(size or 0) >> 20)
     formats = row["disk_format"], row["container_format"]
     _take(call, row["id"], "saving", lambda: store_of(call).write(row["id"], call.stream, *formats, size))
 
@@ -66,7 +79,7 @@ def upload(call: Call) -> None:
 def stage(call: Call) -> None:
     _binary(call)
     size = _expected_size(call)
-    row = call.database.write(lambda tx: images.begin_data(tx, call.context, call.params["image_id"], "uploading"))
+    row = _begin(call, "uploading", image_stage_total=(size or 0) >> 20)
     image_id = row["id"]
     try:
         staged = store_of(call).stage(image_id, call.stream)

@@ -1,0 +1,76 @@
+"""What a project's images take, and may take by Keystone's unified limits (Glance: glance/quota/keystone.py).
+
+Nothing is booked: what there is, is counted. A resource that no limit is registered for is not limited.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from kilonova.db.engine import Tx
+from kilonova.image.tables import IMAGES, QUOTA_LOCKS, TASKS
+from kilonova.image.tasks import UNDER_WAY
+from kilonova.model.errors import TooLarge
+from kilonova.web.call import Call
+
+Limits = Callable[[Tx, str, str], Mapping[str, int]]  # (transaction, type of service, project id): resource → how many
+RESOURCES = ("image_size_total", "image_stage_total", "image_count_total", "image_count_uploading")
+COMING_IN = ("saving", "uploading", "importing")
+STAGED = ("uploading", "importing")
+UNLIMITED = -1
+
+
+def usages(tx: Tx, project_id: str) -> dict[str, int]:
+    """Resource → how much: sizes in MiB, and counts. An image that is being copied counts as staged, too."""
+    copied = IMAGES.c.id.in_(sa.select(TASKS.c.image_id).where(TASKS.c.status.in_(UNDER_WAY)))
+    staged, coming = IMAGES.c.status.in_(STAGED), IMAGES.c.status.in_(COMING_IN)
+    size = sa.func.coalesce(IMAGES.c.size, 0)
+    counted = (
+        sa.func.sum(sa.case((staged, 0), else_=size)),
+        sa.func.sum(sa.case((staged | copied, size), else_=0)),
+        sa.func.count(),
+        sa.func.sum(sa.case((coming | copied, 1), else_=0)),
+    )
+    row = tx.execute(sa.select(*counted).where(IMAGES.c.owner == project_id)).one()
+    used = dict(zip(RESOURCES, (int(value or 0) for value in row), strict=True))
+    return {name: value >> 20 if "count" not in name else value for name, value in used.items()}
+
+
+def enforce(tx: Tx, limits: Limits, project_id: str, **more: int) -> None:
+    """TooLarge, in Glance's words, unless the project has room for `more` of each resource (0: for what it has)."""
+    allowed = {name: most for name, most in limits(tx, "image", project_id).items() if name in more and most >= 0}
+    if not allowed:
+        return
+    _lock(tx, project_id)
+    used = usages(tx, project_id)
+    for name, most in allowed.items():
+        if used[name] + more[name] > most:
+            raise TooLarge(
+                "The request returned a 413 Request Entity Too Large. This generally means that rate limiting or a quota "
+                f"threshold was breached.\n\nThe response body:\nProject {project_id} is over a limit for [Resource {name} "
+                f"is over limit of {most} due to current usage {used[name]} and delta {more[name]}]"
+            )
+
+
+def enforce_for(call: Call, tx: Tx, **more: int) -> None:
+    """As `enforce`, of the project that asks: whoever's the image is."""
+    enforce(tx, call.services.limits, call.context.project_id, **more)
+
+
+def _lock(tx: Tx, project_id: str) -> None:
+    """Until this transaction ends nobody else counts what this project has to add to it."""
+    statement = sa.text(
+        "INSERT INTO image_quota_locks (project_id, serial) VALUES (:project_id, 1) "
+        "ON CONFLICT (project_id) DO UPDATE SET serial = (image_quota_locks.serial + 1) % 1000000"
+    )
+    assert QUOTA_LOCKS.name == "image_quota_locks"
+    tx.execute(statement, {"project_id": project_id})
+
+
+def show(call: Call) -> dict[str, Any]:
+    """GET /v2/info/usage."""
+    project_id = call.context.project_id
+    allowed = call.services.limits(call.tx, "image", project_id)
+    used = usages(call.tx, project_id)
+    return {"usage": {name: {"usage": used[name], "limit": allowed.get(name, UNLIMITED)} for name in RESOURCES}}
