@@ -2,6 +2,8 @@
 
 The table stands at the end of docs/api.md. It is made of the descriptions, the services' route tables,
 `docs/not-offered.toml` (why not) and `docs/shown-by.tsv` (which tests got an answer of it: `make api-shown`).
+What has a route and only ever refuses, in OpenStack's own words for it, is not offered: its reason begins with the
+status, and a test shows that.
 """
 
 import fnmatch
@@ -14,7 +16,6 @@ from pathlib import Path
 import openapi
 
 from kilonova.app import SERVICES
-from kilonova.compute.console_handlers import REFUSED
 from kilonova.compute.server_handlers import ACTIONS, ASKING
 from kilonova.image.metadef_schemas import SCHEMAS as METADEFS
 from kilonova.image.schemas import SCHEMAS
@@ -46,7 +47,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class Line:
-    """One of the table: `test` that had an answer of it, `reason` why it is not offered."""
+    """One of the table: `test` that had the answer of it that it should have, `reason` why it is not offered."""
 
     operation: Operation
     offered: bool
@@ -84,7 +85,9 @@ def offered(about: str) -> frozenset[str]:
     return frozenset(found | {f"HEAD {key.removeprefix('GET ')}" for key in found if key.startswith("GET ")})
 
 
-def is_offered(operation: Operation) -> bool:
+def has_route(operation: Operation) -> bool:
+    if operation.action:
+        return operation.action in ACTIONS or operation.action in ASKING
     return f"{operation.method} {shape(operation.path)}" in offered(operation.about)
 
 
@@ -104,6 +107,12 @@ def reason(operation: Operation) -> str:
     return next((why for pattern, why in reasons()[operation.about].items() if fits(operation, pattern)), "")
 
 
+def refusal(operation: Operation) -> int:
+    """The status of an operation that has a route and refuses whatever is asked of it; 0 of any other."""
+    status, colon, _ = reason(operation).partition(": ")
+    return int(status) if colon and status.isdigit() else 0
+
+
 @functools.cache
 def shown() -> dict[str, str]:
     """`description METHOD /shape` → the test that had an answer of it."""
@@ -112,19 +121,24 @@ def shown() -> dict[str, str]:
 
 
 def table(about: str) -> list[Line]:
-    return [_line(each, is_offered(each)) for each in operations(about)]
+    return [_line(each) for each in operations(about)]
 
 
 def table_of_actions() -> list[Line]:
-    return [_line(each, each.action in {*ACTIONS, *ASKING}.difference(REFUSED)) for each in server_actions()]
+    return [_line(each) for each in server_actions()]
 
 
-def _line(operation: Operation, there: bool) -> Line:
-    if not there:
-        return Line(operation, False, reason=reason(operation))
-    about, method, action = operation.about, operation.method, operation.action
-    word = f"{about} {method} {shape(operation.path)}" + f" {action}" * bool(action)
-    return Line(operation, True, shown().get(word, ""))
+def word(operation: Operation) -> str:
+    """What `docs/shown-by.tsv` calls it."""
+    named = f"{operation.about} {operation.method} {shape(operation.path)}"
+    return named + f" {operation.action}" * bool(operation.action)
+
+
+def _line(operation: Operation) -> Line:
+    test = shown().get(word(operation), "") if has_route(operation) else ""
+    if has_route(operation) and not refusal(operation):
+        return Line(operation, True, test)
+    return Line(operation, False, test, reason(operation))
 
 
 def rendered() -> Iterator[str]:
@@ -133,11 +147,12 @@ def rendered() -> Iterator[str]:
     every = [line for lines in tables.values() for line in lines]
     yield "\n## Every operation\n\n"
     yield f"The {len(every)} operations of OpenStack's own OpenAPI descriptions. One that is offered names a test\n"
-    yield "that had a good answer of it; one that is not says why.\n\n"
-    yield "| Description | Operations | Offered | Shown by a test | Not offered |\n|---|---|---|---|---|\n"
+    yield "that had a good answer of it; one that is not says why. A reason that begins with a status is of an operation\n"
+    yield "that is refused with it, as OpenStack refuses it where there is no such thing: a test shows that, too.\n\n"
+    yield "| Description | Operations | Offered, each shown by a test | Not offered |\n|---|---|---|---|\n"
     for about, lines in (*tables.items(), ("all", every)):
-        there, tested = sum(line.offered for line in lines), sum(bool(line.test) for line in lines)
-        yield f"| {about} | {len(lines)} | {there} | {tested} | {len(lines) - there} |\n"
+        there = sum(line.offered for line in lines)
+        yield f"| {about} | {len(lines)} | {there} | {len(lines) - there} |\n"
     for about, lines in tables.items():
         yield f"\n### {about}\n\n{HEAD}"
         yield from map(_row, lines)
@@ -150,7 +165,7 @@ HEAD = "| Operation | Offered | Shown by, or why not |\n|---|---|---|\n"
 
 def _row(line: Line) -> str:
     name = line.operation.action or str(line.operation)
-    return f"| `{name}` | {'yes' if line.offered else 'no'} | {f'`{line.test}`' if line.test else line.reason} |\n"
+    return f"| `{name}` | {'yes' if line.offered else 'no'} | {f'`{line.test}`' if line.offered else line.reason} |\n"
 
 
 def written() -> str:

@@ -1,16 +1,19 @@
 """A pytest plugin (`-p shown`): which test had a good answer of which operation, written to docs/shown-by.tsv.
 
-Of several tests the one that had the fewest others is named: it is the most about it. `make api-shown` runs it.
+Of what only ever refuses (docs/not-offered.toml), the good answer is that refusal. Of several tests the one that had the
+fewest others is named: it is the most about it. `make api-shown` runs it.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import openapi
 import pytest
-from operations import DESCRIPTIONS, MOUNTS, SERVER_ACTIONS, SHOWN, shape
+from operations import DESCRIPTIONS, MOUNTS, SERVER_ACTIONS, SHOWN, Operation, refusal, word
 
+from kilonova.model.errors import APIError
 from kilonova.web.call import Call, Reply, Route
 from kilonova.web.router import Application
 from kilonova.web.service import Service
@@ -32,17 +35,27 @@ def pytest_configure() -> None:
     handle = Application.handle
 
     def noted(self: Application, service: Service, route: Route, call: Call, raw: bytes) -> Reply:
-        reply = handle(self, service, route, call, raw)
-        if (reply.status or route.status) < 400 and service.prefix in ABOUT:
-            path = next(key.split()[1] for key, each in service.routes.items() if each is route)
-            about = ABOUT[service.prefix]
-            word = f"{about} {call.method} {shape(openapi.find_path(about, f'/{call.path}') or path)}"
-            answered[running].add(word)
-            if path == SERVER_ACTIONS and isinstance(call.body, dict):
-                answered[running].add(f"{word} {next(iter(call.body), '')}")
+        try:
+            reply = handle(self, service, route, call, raw)
+        except APIError as error:
+            note(service, route, call, error.status)
+            raise
+        note(service, route, call, reply.status or route.status)
         return reply
 
     Application.handle = noted  # type: ignore[method-assign]
+
+
+def note(service: Service, route: Route, call: Call, status: int) -> None:
+    if service.prefix not in ABOUT:
+        return
+    path = next(key.split()[1] for key, each in service.routes.items() if each is route)
+    about = ABOUT[service.prefix]
+    asked = Operation(about, call.method, openapi.find_path(about, f"/{call.path}") or path)
+    each = [asked]
+    if path == SERVER_ACTIONS and isinstance(call.body, dict):
+        each.append(replace(asked, action=next(iter(call.body), "")))
+    answered[running].update(word(one) for one in each if (status == refusal(one) if refusal(one) else status < 400))
 
 
 def pytest_sessionfinish(exitstatus: int) -> None:
@@ -50,6 +63,6 @@ def pytest_sessionfinish(exitstatus: int) -> None:
         return
     best: dict[str, tuple[int, str]] = {}
     for test, words in answered.items():
-        for word in words:
-            best[word] = min(best.get(word, (10**6, "")), (len(words), test))
-    SHOWN.write_text("".join(f"{word}\t{best[word][1]}\n" for word in sorted(best)))
+        for each in words:
+            best[each] = min(best.get(each, (10**6, "")), (len(words), test))
+    SHOWN.write_text("".join(f"{each}\t{best[each][1]}\n" for each in sorted(best)))

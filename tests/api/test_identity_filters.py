@@ -85,6 +85,7 @@ def test_an_endpoint_s_policy_is_the_nearest(keystone: Keystone) -> None:
     assert keystone.get(own).status_code == 404
     regions = [keystone.put(f"/v3/regions/{name}", {"region": {}}).json()["region"]["id"] for name in ("above",)]
     keystone.patch("/v3/regions/RegionOne", {"region": {"parent_region_id": regions[0]}})
+    bonds = {}
     for kind, path in (
         ("service", f"services/{where['service_id']}"),
         ("above", f"services/{where['service_id']}/regions/above"),
@@ -93,6 +94,7 @@ def test_an_endpoint_s_policy_is_the_nearest(keystone: Keystone) -> None:
     ):
         policy = keystone.post("/v3/policies", {"policy": {"type": kind, "blob": "b"}}).json()["policy"]
         base = f"/v3/policies/{policy['id']}/OS-ENDPOINT-POLICY"
+        bonds[kind] = f"{base}/{path}"
         assert keystone.get(f"{base}/{path}").status_code == 404
         assert keystone.put(f"{base}/{path}").status_code == 204
         assert keystone.put(f"{base}/{path}").status_code == keystone.get(f"{base}/{path}").status_code == 204
@@ -102,6 +104,8 @@ def test_an_endpoint_s_policy_is_the_nearest(keystone: Keystone) -> None:
     assert keystone.delete(f"{base}/{path}").status_code == 404
     assert keystone.get(own).json()["policy"]["type"] == "region"
     assert keystone.get(f"{base}/endpoints").json()["endpoints"] == []
+    assert keystone.delete(bonds["region"]).status_code == 204
+    assert keystone.get(own).json()["policy"]["type"] == "above"
     for row in keystone.get("/v3/policies").json()["policies"]:
         assert keystone.delete(f"/v3/policies/{row['id']}").status_code == 204
     assert keystone.get(own).status_code == 404

@@ -1,4 +1,4 @@
-"""What Cinder keeps besides volumes, at the door: types, snapshots, backups, transfers, groups, attachments, services."""
+"""What Cinder keeps besides volumes and their types: snapshots, backups, transfers, groups, attachments, services."""
 
 import base64
 import json
@@ -6,88 +6,13 @@ from typing import Any
 
 import pytest
 from compute_client import ADMIN_PROJECT
-from volume_client import ADMIN, DEMO_PROJECT, OTHER, OTHER_PROJECT, READER, Cinder, cinder
+from volume_client import ADMIN, DEMO_PROJECT, OTHER, OTHER_PROJECT, READER, Cinder, cinder, volume_type
 
 from kilonova.compute.tables import BLOCK_DEVICES
 from kilonova.model.ids import new_id, now
 from kilonova.volume.routes import OPERATIONS
 
 __all__ = ["cinder"]
-
-
-def volume_type(cinder: Cinder, name: str, **values: Any) -> Any:
-    answer = cinder.post("/types", {"volume_type": {"name": name, **values}}, ADMIN)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["volume_type"]
-
-
-# Types
-
-
-def test_types_their_specs_and_who_may_use_them(cinder: Cinder) -> None:
-    made = volume_type(cinder, "gold", extra_specs={"a": "1"}, description="d")
-    path = f"/types/{made['id']}"
-    assert cinder.post("/types", {"volume_type": {"name": "gold"}}, ADMIN).status_code == 409
-    assert cinder.post("/types", {"volume_type": {"name": "x"}}).status_code == 403
-    assert cinder.get(path).json()["volume_type"]["extra_specs"] == {}
-    assert cinder.get(path, ADMIN).json()["volume_type"]["extra_specs"] == {"a": "1"}
-    assert cinder.post(f"{path}/extra_specs", {"extra_specs": {"b": "2"}}, ADMIN).json() == {"extra_specs": {"b": "2"}}
-    assert cinder.put(f"{path}/extra_specs/b", {"b": "3"}, ADMIN).json() == {"b": "3"}
-    assert cinder.put(f"{path}/extra_specs/b", {"c": "3"}, ADMIN).status_code == 400
-    assert cinder.get(f"{path}/extra_specs/b", ADMIN).json() == {"b": "3"}
-    assert cinder.delete(f"{path}/extra_specs/b", ADMIN).status_code == 202
-    assert cinder.delete(f"{path}/extra_specs/b", ADMIN).status_code == 404
-    assert cinder.put(path, {"volume_type": {"name": "silver", "is_public": False}}, ADMIN).status_code == 200
-    assert cinder.get(path).status_code == 404
-    assert "silver" not in cinder.get("/types").text
-    add = {"addProjectAccess": {"project": DEMO_PROJECT}}
-    assert cinder.post(f"{path}/action", add, ADMIN).status_code == 202
-    assert cinder.post(f"{path}/action", add, ADMIN).status_code == 409
-    assert cinder.get(path).status_code == 200 and cinder.get(path, OTHER).status_code == 404
-    access = cinder.get(f"{path}/os-volume-type-access", ADMIN).json()["volume_type_access"]
-    assert [each["project_id"] for each in access] == [DEMO_PROJECT]
-    volume = cinder.volume(volume_type="silver")
-    assert cinder.delete(path, ADMIN).status_code == 400
-    cinder.delete(f"/volumes/{volume['id']}")
-    cinder.run()
-    assert cinder.delete(path, ADMIN).status_code == 202
-    default = cinder.get("/types/default").json()["volume_type"]
-    assert default["name"] == "__DEFAULT__" and cinder.delete(f"/types/{default['id']}", ADMIN).status_code == 400
-
-
-def test_a_project_may_have_a_default_type_of_its_own(cinder: Cinder) -> None:
-    made, path = volume_type(cinder, "mine"), f"/default-types/{DEMO_PROJECT}"
-    assert cinder.get(path, ADMIN).status_code == 404
-    set_ = cinder.put(path, {"default_type": {"volume_type": "mine"}}, ADMIN)
-    assert set_.json()["default_type"] == {"project_id": DEMO_PROJECT, "volume_type_id": made["id"]}
-    assert cinder.volume()["volume_type"] == "mine" and cinder.volume(OTHER)["volume_type"] == "__DEFAULT__"
-    assert len(cinder.get("/default-types", ADMIN).json()["default_types"]) == 1
-    assert cinder.delete(path, ADMIN).status_code == 204
-    assert cinder.volume()["volume_type"] == "__DEFAULT__"
-
-
-def test_qos_specs_are_bound_to_types(cinder: Cinder) -> None:
-    wish = {"qos_specs": {"name": "q", "consumer": "front-end", "read_iops_sec": "100"}}
-    made = cinder.post("/qos-specs", wish, ADMIN).json()["qos_specs"]
-    assert (made["consumer"], made["specs"]) == ("front-end", {"read_iops_sec": "100"})
-    assert cinder.post("/qos-specs", wish, ADMIN).status_code == 409
-    path, type_id = f"/qos-specs/{made['id']}", volume_type(cinder, "t")["id"]
-    assert cinder.get(f"{path}/associate?vol_type_id={type_id}", ADMIN).status_code == 202
-    found = cinder.get(f"{path}/associations", ADMIN).json()["qos_associations"]
-    assert [each["id"] for each in found] == [type_id]
-    assert cinder.get(f"/types/{type_id}", ADMIN).json()["volume_type"]["qos_specs_id"] == made["id"]
-    assert cinder.delete(path, ADMIN).status_code == 400
-    assert cinder.get(f"{path}/disassociate?vol_type_id={type_id}", ADMIN).status_code == 202
-    assert cinder.put(path, {"qos_specs": {"write_iops_sec": "5"}}, ADMIN).status_code == 200
-    assert cinder.put(f"{path}/delete_keys", {"keys": ["read_iops_sec"]}, ADMIN).status_code == 202
-    assert cinder.get(path, ADMIN).json()["qos_specs"]["specs"] == {"write_iops_sec": "5"}
-    assert cinder.put(f"{path}/delete_keys", {"keys": ["read_iops_sec"]}, ADMIN).status_code == 400
-    odd = {"qos_specs": {"ü": "1"}}
-    assert cinder.put(path, odd, ADMIN).status_code == 400  # though such a key may be there from the start
-    assert cinder.put(path, {"qos_specs": {"burst/s": None}}, ADMIN).status_code == 200
-    assert cinder.get(path, ADMIN).json()["qos_specs"]["specs"] == {"write_iops_sec": "5", "burst/s": None}
-    assert cinder.get("/qos-specs").status_code == 403
-    assert cinder.delete(path, ADMIN).status_code == 202 and cinder.get(path, ADMIN).status_code == 404
 
 
 # Snapshots
@@ -105,6 +30,10 @@ def test_snapshots(cinder: Cinder) -> None:
     assert cinder.put(path, {"snapshot": {"name": "t", "description": "d"}}).json()["snapshot"]["name"] == "t"
     assert cinder.put(f"{path}/metadata/k", {"meta": {"k": "w"}}).json() == {"meta": {"k": "w"}}
     assert cinder.get(f"{path}/metadata").json() == {"metadata": {"k": "w"}}
+    assert cinder.get(f"{path}/metadata/k").json() == {"meta": {"k": "w"}}
+    assert cinder.post(f"{path}/metadata", {"metadata": {"l": "x"}}).json() == {"metadata": {"k": "w", "l": "x"}}
+    assert cinder.put(f"{path}/metadata", {"metadata": {"k": "y"}}).json() == {"metadata": {"k": "y"}}
+    assert cinder.get(f"{path}/metadata/l").status_code == 404
     assert cinder.delete(f"{path}/metadata/k").status_code == 200
     assert [each["id"] for each in cinder.get("/snapshots?name=t").json()["snapshots"]] == [made["id"]]
     assert cinder.post(f"{path}/action", {"os-reset_status": {"status": "error"}}).status_code == 403
@@ -147,6 +76,14 @@ def test_backups_whole_and_incremental(cinder: Cinder) -> None:
     assert (whole["status"], whole["size"], whole["is_incremental"]) == ("available", 1, False)
     second = cinder.made("backup", volume_id=volume["id"], incremental=True)
     assert second["is_incremental"]
+    named = cinder.put(f"/backups/{second['id']}", {"backup": {"name": "n", "metadata": {"k": "v"}}})
+    assert (named.status_code, named.json()["backup"]["name"]) == (200, "n")
+    assert cinder.get(f"/backups/{second['id']}").json()["backup"]["metadata"] == {"k": "v"}
+    action = f"/backups/{second['id']}/action"
+    assert cinder.post(action, {"os-reset_status": {"status": "error"}}).status_code == 403
+    for status in ("error", "available"):
+        assert cinder.post(action, {"os-reset_status": {"status": status}}, ADMIN).status_code == 202
+        assert cinder.get(f"/backups/{second['id']}").json()["backup"]["status"] == status
     assert cinder.get(f"/backups/{whole['id']}").json()["backup"]["has_dependent_backups"]
     assert cinder.delete(f"/backups/{whole['id']}").status_code == 400
     assert cinder.look(volume)["status"] == "available"
@@ -219,6 +156,8 @@ def test_a_volume_is_given_to_who_has_the_key(cinder: Cinder, path: str) -> None
     assert cinder.look(volume)["status"] == "awaiting-transfer"
     assert cinder.get(f"{path}/{made['id']}", OTHER).status_code == 404
     assert [each["id"] for each in cinder.get(f"{path}/detail").json()["transfers"]] == [made["id"]]
+    shown = cinder.get(f"{path}/{made['id']}").json()["transfer"]
+    assert (shown["volume_id"], shown["name"], "auth_key" in shown) == (volume["id"], "t", False)
     accept = f"{path}/{made['id']}/accept"
     assert cinder.post(accept, {"accept": {"auth_key": "wrong"}}, OTHER).status_code == 400
     cinder.put(f"/os-quota-sets/{OTHER_PROJECT}", {"quota_set": {"snapshots": 0}}, ADMIN)
@@ -250,6 +189,8 @@ def test_attachments_from_reservation_to_the_end(cinder: Cinder) -> None:
     updated = cinder.put(path, {"attachment": {"connector": connector}}).json()["attachment"]
     assert updated["connection_info"]["driver_volume_type"] == "file" and updated["attach_mode"] == "rw"
     assert cinder.look(volume)["status"] == "attaching"
+    assert cinder.get(path).json()["attachment"] == updated
+    assert cinder.get(path, OTHER).status_code == 404
     assert cinder.post(f"{path}/action", {"os-complete": {}}).status_code == 204
     shown = cinder.look(volume)
     assert shown["status"] == "in-use"
@@ -381,7 +322,10 @@ def test_a_volume_goes_back_to_its_newest_snapshot_alone(cinder: Cinder) -> None
     assert cinder.act(volume, "revert", {"snapshot_id": second}).status_code == 409
 
 
-def test_volumes_and_snapshots_are_let_go_and_taken_over(cinder: Cinder) -> None:
+@pytest.mark.parametrize(("of_volumes", "of_snapshots"), [
+    ("/os-volume-manage", "/os-snapshot-manage"), ("/manageable_volumes", "/manageable_snapshots"),
+])  # fmt: skip
+def test_volumes_and_snapshots_are_let_go_and_taken_over(cinder: Cinder, of_volumes: str, of_snapshots: str) -> None:
     volume = cinder.volume()
     snapshot = cinder.made("snapshot", volume_id=volume["id"])
     path = f"/snapshots/{snapshot['id']}"
@@ -389,30 +333,30 @@ def test_volumes_and_snapshots_are_let_go_and_taken_over(cinder: Cinder) -> None
     assert cinder.get(path).status_code == 404 and len(cinder.host.leftovers()["snapshots"]) == 1
     ref = {"source-name": f"_snapshot-{snapshot['id']}"}
     wish = {"snapshot": {"volume_id": volume["id"], "ref": ref, "name": "back"}}
-    taken = cinder.post("/os-snapshot-manage", wish, ADMIN)
+    taken = cinder.post(of_snapshots, wish, ADMIN)
     assert taken.status_code == 202 and taken.json()["snapshot"]["status"] == "available"
-    assert cinder.post("/os-snapshot-manage", wish, ADMIN).status_code == 400
+    assert cinder.post(of_snapshots, wish, ADMIN).status_code == 400
     assert cinder.delete(f"/snapshots/{taken.json()['snapshot']['id']}", ADMIN).status_code == 202
     cinder.run()
     assert cinder.host.leftovers()["snapshots"] == []
     host = cinder.look(volume, ADMIN)["os-vol-host-attr:host"]
     assert cinder.act(volume, "os-unmanage", {}, ADMIN).status_code == 202
     assert cinder.get(f"/volumes/{volume['id']}").status_code == 404
-    listed = cinder.get(f"/manageable_volumes/detail?host={host.replace('#', '%23')}", ADMIN).json()[
+    listed = cinder.get(f"{of_volumes}/detail?host={host.replace('#', '%23')}", ADMIN).json()[
         "manageable-volumes"
     ]
     assert [(each["reference"]["source-name"], each["safe_to_manage"]) for each in listed] == [
         (f"volume-{volume['id']}", True)
     ]
     wish = {"volume": {"host": host, "ref": listed[0]["reference"], "name": "back"}}
-    taken = cinder.post("/manageable_volumes", wish, ADMIN)
+    taken = cinder.post(of_volumes, wish, ADMIN)
     assert taken.status_code == 202 and taken.json()["volume"]["size"] == 1
-    assert cinder.post("/manageable_volumes", wish, ADMIN).status_code == 400
+    assert cinder.post(of_volumes, wish, ADMIN).status_code == 400
     assert cinder.delete(f"/volumes/{taken.json()['volume']['id']}", ADMIN).status_code == 202
     cinder.run()
     assert cinder.host.leftovers()["volumes"] == []
     wish["volume"]["ref"] = {"source-name": "volume-unknown"}
-    assert cinder.post("/manageable_volumes", wish, ADMIN).status_code == 400
+    assert cinder.post(of_volumes, wish, ADMIN).status_code == 400
 
 
 # Groups
@@ -422,7 +366,14 @@ def test_groups_of_volumes(cinder: Cinder) -> None:
     wish = {"group_type": {"name": "g", "group_specs": {"k": "v"}}}
     kind = cinder.post("/group_types", wish, ADMIN).json()["group_type"]
     assert kind["group_specs"] == {"k": "v"} and "group_specs" not in cinder.get(f"/group_types/{kind['id']}").text
-    assert cinder.put(f"/group_types/{kind['id']}/group_specs/k", {"k": "w"}, ADMIN).json() == {"k": "w"}
+    specs = f"/group_types/{kind['id']}/group_specs"
+    assert cinder.put(f"{specs}/k", {"k": "w"}, ADMIN).json() == cinder.get(f"{specs}/k", ADMIN).json() == {"k": "w"}
+    assert cinder.post(specs, {"group_specs": {"l": "x"}}, ADMIN).json() == {"group_specs": {"l": "x"}}
+    assert cinder.get(specs, ADMIN).json() == {"group_specs": {"k": "w", "l": "x"}}
+    assert cinder.delete(f"{specs}/l", ADMIN).status_code == 202
+    assert cinder.get(f"{specs}/l", ADMIN).status_code == cinder.delete(f"{specs}/l", ADMIN).status_code == 404
+    named = cinder.put(f"/group_types/{kind['id']}", {"group_type": {"description": "d"}}, ADMIN).json()["group_type"]
+    assert (named["name"], named["description"]) == ("g", "d")
     group = cinder.made("group", group_type="g", volume_types=["__DEFAULT__"], name="n")
     assert (group["status"], group["group_type"]) == ("available", kind["id"])
     volume = cinder.volume(group_id=group["id"])
@@ -438,6 +389,11 @@ def test_groups_of_volumes(cinder: Cinder) -> None:
     assert (shown["name"], shown["volumes"]) == ("m", [volume["id"]])
     snapshot = cinder.made("group_snapshot", group_id=group["id"], name="gs")
     assert snapshot["status"] == "available"
+    for status in ("error", "available"):
+        reset = {"reset_status": {"status": status}}
+        assert cinder.post(f"/group_snapshots/{snapshot['id']}/action", reset).status_code == 403
+        assert cinder.post(f"/group_snapshots/{snapshot['id']}/action", reset, ADMIN).status_code == 202
+        assert cinder.get(f"/group_snapshots/{snapshot['id']}").json()["group_snapshot"]["status"] == status
     mine = cinder.get("/snapshots/detail").json()["snapshots"]
     assert [each["group_snapshot_id"] for each in mine] == [snapshot["id"]]
     assert cinder.delete(f"/snapshots/{mine[0]['id']}").status_code == 400
@@ -467,6 +423,10 @@ def test_services_hosts_and_pools(cinder: Cinder) -> None:
         ("cinder-scheduler", "host-1"), ("cinder-backup", "host-1"), ("cinder-volume", "host-1@file"),
         ("cinder-volume", "host-1@other"),
     }  # fmt: skip
+
+    def frozen() -> list[str]:
+        return [each["host"] for each in cinder.get("/os-services", ADMIN).json()["services"] if each.get("frozen")]
+
     off = {"host": "host-1@other", "binary": "cinder-volume"}
     assert cinder.put("/os-services/disable", off, ADMIN).json()["status"] == "disabled"
     reason = {**off, "disabled_reason": "paint"}
@@ -477,6 +437,13 @@ def test_services_hosts_and_pools(cinder: Cinder) -> None:
     assert cinder.put("/os-services/enable", {**off, "host": "mars"}, ADMIN).status_code == 404
     assert cinder.put("/os-services/freeze", {"host": "mars"}, ADMIN).status_code == 400
     assert cinder.put("/os-services/freeze", {"host": "host-1@file"}, ADMIN).status_code == 200
+    assert frozen() == ["host-1@file"]
+    assert cinder.put("/os-services/thaw", {"host": "host-1@file"}, ADMIN).status_code == 200
+    assert frozen() == []
+    assert cinder.put("/os-services/failover_host", {"host": "host-1@file"}, ADMIN).status_code == 400
+    logs = cinder.put("/os-services/get-log", {"binary": "cinder-backup"}, ADMIN).json()["log_levels"]
+    assert [(each["host"], each["levels"]) for each in logs] == [("host-1", {"kilonova": "INFO"})]
+    assert cinder.put("/os-services/set-log", {"level": "DEBUG"}, ADMIN).status_code == 403
     pools = cinder.get("/scheduler-stats/get_pools?detail=true", ADMIN).json()["pools"]
     assert {each["name"] for each in pools} == {"host-1@file#file", "host-1@other#other"}
     assert pools[0]["capabilities"]["storage_protocol"] == "file"
@@ -487,7 +454,12 @@ def test_services_hosts_and_pools(cinder: Cinder) -> None:
     assert len(cinder.get("/os-hosts", ADMIN).json()["hosts"]) == 4
     for path in ("/os-services", "/os-hosts", "/scheduler-stats/get_pools", "/capabilities/host-1@file", "/clusters"):
         assert cinder.get(path).status_code == 403, path
+    assert cinder.put("/os-hosts/host-1@file", {"status": "disable"}, ADMIN).status_code == 400
     assert cinder.get("/clusters", ADMIN).json() == {"clusters": []}
+    assert cinder.get("/clusters/c", ADMIN).status_code == 404
+    for verb in ("enable", "disable"):
+        assert cinder.put(f"/clusters/{verb}", {"name": "c"}, ADMIN).status_code == 404
+    assert cinder.post("/workers/cleanup", {}, ADMIN).json() == {"cleaning": [], "unavailable": []}
     assert cinder.get("/os-availability-zone").json() == {
         "availabilityZoneInfo": [{"zoneName": "nova", "zoneState": {"available": True}}]
     }
@@ -512,6 +484,8 @@ def test_quotas_of_projects_types_and_classes(cinder: Cinder) -> None:
     assert cinder.post("/volumes", {"volume": {"size": 6}}).status_code == 413
     assert cinder.put("/os-quota-class-sets/default", {"quota_class_set": {"backups": 3}}, ADMIN).status_code == 200
     assert cinder.get(f"/os-quota-sets/{OTHER_PROJECT}", OTHER).json()["quota_set"]["backups"] == 3
+    classes = cinder.get("/os-quota-class-sets/default", ADMIN).json()["quota_class_set"]
+    assert (classes["backups"], classes["volumes"]) == (3, 10)
     absolute = cinder.get("/limits").json()["limits"]["absolute"]
     assert (absolute["totalVolumesUsed"], absolute["totalGigabytesUsed"], absolute["maxTotalBackups"]) == (1, 1, 3)
 
@@ -529,6 +503,7 @@ def test_what_the_service_says_of_itself(cinder: Cinder) -> None:
 
 def test_every_list_answers_below_the_project_as_without_it(cinder: Cinder) -> None:
     """Each in the shape that its description says, which the client looks at."""
+    cinder.in_project = False
     cinder.volume(ADMIN)
     paths = [key.split()[1] for key in OPERATIONS if key.startswith("GET") and "{" not in key]
     assert len(paths) > 30

@@ -18,7 +18,8 @@ def test_a_volume_from_creation_to_deletion(cinder: Cinder) -> None:
     shown = cinder.look(made)
     assert (shown["status"], shown["name"], shown["description"]) == ("available", "a", "b")
     assert (shown["metadata"], shown["attachments"], shown["bootable"]) == ({"k": "v"}, [], "false")
-    assert shown["links"][0]["href"] == f"http://testserver/volume/v3/volumes/{made['id']}"
+    project = f"{DEMO_PROJECT}/" if cinder.in_project else ""
+    assert shown["links"][0]["href"] == f"http://testserver/volume/v3/{project}volumes/{made['id']}"
     assert len(cinder.host.leftovers()["volumes"]) == 1
     assert cinder.delete(f"/volumes/{made['id']}").status_code == 202
     assert cinder.look(made)["status"] == "deleting"
@@ -118,6 +119,7 @@ def test_metadata_and_names_are_changed(cinder: Cinder) -> None:
     assert cinder.put(f"/volumes/{id}/metadata/b", {"meta": {"b": "3"}}).json() == {"meta": {"b": "3"}}
     assert cinder.put(f"/volumes/{id}/metadata/b", {"meta": {"c": "3"}}).status_code == 400
     assert cinder.get(f"/volumes/{id}/metadata/b").json() == {"meta": {"b": "3"}}
+    assert cinder.get(f"/volumes/{id}/metadata").json() == {"metadata": {"a": "1", "b": "3"}}
     assert cinder.delete(f"/volumes/{id}/metadata/b").status_code == 200
     assert cinder.get(f"/volumes/{id}/metadata/b").status_code == 404
     assert cinder.put(f"/volumes/{id}/metadata", {"metadata": {}}).json() == {"metadata": {}}
@@ -205,6 +207,7 @@ def test_a_volume_that_no_backend_takes_says_so_in_a_message(cinder: Cinder) -> 
     message = cinder.get("/messages").json()["messages"][0]
     assert (message["resource_uuid"], message["event_id"]) == (volume["id"], "VOLUME_VOLUME_001_003")
     assert "weighted backend" in message["user_message"]
+    assert cinder.get(f"/messages/{message['id']}").json()["message"] == message
     assert cinder.get(f"/messages/{message['id']}", OTHER).status_code == 404
     assert cinder.delete(f"/messages/{message['id']}").status_code == 204
     assert cinder.delete(f"/messages/{message['id']}").status_code == 404

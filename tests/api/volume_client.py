@@ -1,5 +1,6 @@
 """Cinder behind its HTTP door, over the fake host: flows run when a test says so; answers are held against descriptions."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,10 +50,14 @@ class Answering(Asks):
 
 
 class Cinder:
-    """`call` and its kin by token (DEMO unless said), in microversion `version`, each answer held against the description."""
+    """`call` and its kin by token (DEMO unless said), in microversion `version`, each answer held against the description.
+
+    Of Cinder's two addresses, a test asks without the project on SQLite, and with it on PostgreSQL.
+    """
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.database, self.folder = database, folder
+        self.in_project = database.engine.dialect.name == "postgresql"
         self.host = FakeHost("host-1", folder / "fake")
         self.host.backends = ("file", "other")
         asks, images = Answering(self.host), FileStore(folder / "images")
@@ -77,7 +82,9 @@ class Cinder:
     def call(
         self, method: str, path: str, body: Any = None, token: str = DEMO, version: str = LATEST
     ) -> httpx.Response:
-        """`path` below /v3."""
+        """`path` below /v3, or with a project's id before it."""
+        if self.in_project and not re.match("/[0-9a-f]{32}/", path):
+            path = f"/{CONTEXTS[token].project_id}{path}"
         headers = {"X-Auth-Token": token, "OpenStack-API-Version": f"volume {version}"}
         answer = self.http.request(method, f"/volume/v3{path}", json=body, headers=headers)
         if openapi.available() and answer.status_code < 300 and answer.content:
@@ -147,6 +154,12 @@ class Cinder:
             ):
                 return
         raise AssertionError("the flows do not come to an end")
+
+
+def volume_type(cinder: Cinder, name: str, **values: Any) -> Any:
+    answer = cinder.post("/types", {"volume_type": {"name": name, **values}}, ADMIN)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["volume_type"]
 
 
 @pytest.fixture

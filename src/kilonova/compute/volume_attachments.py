@@ -55,7 +55,7 @@ def create(call: Call) -> Reply:
     )  # fmt: skip
     row = block_devices.add(tx, server["id"], device, volume_id=volume["id"], attachment_id=reserved["id"])
     call.services.flows.start(tx, "attach_volume", server["id"], call.context, {"volume_id": volume["id"]})
-    return Reply(status=202) if call.since(101) else Reply({"volumeAttachment": _view(call, row)}, 200)
+    return Reply(status=202) if call.since(101) else Reply({"volumeAttachment": _made(call, row)}, 200)
 
 
 def delete(call: Call) -> None:
@@ -121,13 +121,18 @@ def _row(call: Call, server: sa.RowMapping) -> sa.RowMapping:
     return row
 
 
-def _view(call: Call, row: sa.RowMapping) -> dict[str, Any]:
+def _made(call: Call, row: sa.RowMapping) -> dict[str, Any]:
     body = {"id": row["volume_id"], "volumeId": row["volume_id"], "serverId": row["server_id"], "device": row["device"]}
     if call.since(70):
         body["tag"] = row["tag"]
     if call.since(79):
         body["delete_on_termination"] = row["delete_on_termination"]
-    if call.since(89):
+    return body
+
+
+def _view(call: Call, row: sa.RowMapping) -> dict[str, Any]:
+    body = _made(call, row)
+    if call.since(89):  # the answer to POST keeps its id, in Nova, too
         del body["id"]
         body |= {"attachment_id": row["attachment_id"], "bdm_uuid": row["id"]}
     return body
