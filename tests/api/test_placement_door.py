@@ -14,6 +14,7 @@ from kilonova.web.call import Context
 from kilonova.web.router import Application
 
 ADMIN = Context(user_id="u", project_id="p", roles=frozenset({"admin", "manager", "member", "reader"}))
+SERVICE_USER = Context(user_id="s", project_id="s", roles=frozenset({"service"}))
 READER = Context(user_id="v", project_id="q", roles=frozenset({"member", "reader"}))
 
 
@@ -21,7 +22,7 @@ class Placement:
     """One client; the token names who asks."""
 
     def __init__(self, database: Database) -> None:
-        who = {"admin": ADMIN, "reader": READER}
+        who = {"admin": ADMIN, "reader": READER, "service": SERVICE_USER}
         app = Application([SERVICE], database, lambda _, token: who[token], None, "http://testserver")
         self.http = TestClient(app, raise_server_exceptions=False)
 
@@ -151,53 +152,6 @@ def test_old_allocation_form(placement: Placement) -> None:
     )
 
 
-def test_candidates(placement: Placement) -> None:
-    small, large = placement.host("small", VCPU=2, MEMORY_MB=512), placement.host("large", VCPU=8, MEMORY_MB=4096)
-    answer = placement("GET", "/allocation_candidates", resources="VCPU:4,MEMORY_MB:1024").json()
-    wanted = {"VCPU": 4, "MEMORY_MB": 1024}
-    assert answer["allocation_requests"] == [{"allocations": {large: {"resources": wanted}}, "mappings": {"": [large]}}]
-    assert answer["provider_summaries"][large]["resources"]["VCPU"] == {"capacity": 8, "used": 0}
-    both = placement("GET", "/allocation_candidates", resources="VCPU:1", limit=1).json()
-    assert len(both["allocation_requests"]) == 1
-    huge = placement("GET", "/allocation_candidates", resources=f"VCPU:{'9' * 4400}", limit="9" * 4400)
-    assert huge.json()["allocation_requests"] == []
-    listed = placement("GET", "/allocation_candidates", resources="VCPU:1", version="1.10").json()
-    assert listed["allocation_requests"][0] == {
-        "allocations": [{"resource_provider": {"uuid": small}, "resources": {"VCPU": 1}}]
-    }
-    assert "No such resource class" in error(placement("GET", "/allocation_candidates", resources="X:1"), 400)["detail"]
-    error(placement("GET", "/allocation_candidates"), 400)
-    error(placement("GET", "/allocation_candidates", resources="VCPU:1", colour="red"), 400)
-    error(placement("GET", "/allocation_candidates", resources="VCPU:1", version="1.9"), 404)
-
-
-def test_granular_candidates_in_a_tree_with_shared_storage(placement: Placement) -> None:
-    bare = placement.host("bare", VCPU=1)
-    body = {"aggregates": [uuid.uuid4().hex], "resource_provider_generation": 1}
-    answer = placement("PUT", f"/resource_providers/{bare}/aggregates", body).json()
-    assert answer["aggregates"] == body["aggregates"]  # as it was written
-    body = {"aggregates": ["-".join(uuid.uuid4().hex)], "resource_provider_generation": 2}
-    error(placement("PUT", f"/resource_providers/{bare}/aggregates", body), 400)
-    root = placement.host("root", VCPU=8)
-    nic1, nic2 = placement.host("nic1", root, SRIOV_NET_VF=1), placement.host("nic2", root, SRIOV_NET_VF=1)
-    store, aggregate = placement.host("store", DISK_GB=100), str(uuid.uuid4())
-    for host, generation in ((root, 1), (store, 1)):
-        body = {"aggregates": [aggregate], "resource_provider_generation": generation}
-        assert placement("PUT", f"/resource_providers/{host}/aggregates", body).status_code == 200
-    traits = {"traits": ["MISC_SHARES_VIA_AGGREGATE"], "resource_provider_generation": 2}
-    assert placement("PUT", f"/resource_providers/{store}/traits", traits).status_code == 200
-    query = {"resources": "VCPU:1,DISK_GB:10", "resources_A": "SRIOV_NET_VF:1", "resources_B": "SRIOV_NET_VF:1"}
-    answer = placement("GET", "/allocation_candidates", group_policy="isolate", **query).json()
-    maps = [(item["mappings"]["_A"], item["mappings"]["_B"]) for item in answer["allocation_requests"]]
-    assert sorted(maps) == sorted([([nic1], [nic2]), ([nic2], [nic1])])
-    assert all(store in item["allocations"] and root in item["allocations"] for item in answer["allocation_requests"])
-    subtree = placement("GET", "/allocation_candidates", group_policy="isolate", same_subtree="_A,_B", **query).json()[
-        "allocation_requests"
-    ]
-    assert subtree == []  # neither card is above the other
-    error(placement("GET", "/allocation_candidates", **query), 400)  # no group_policy
-
-
 def test_traits_and_classes(placement: Placement) -> None:
     host = placement.host("host", VCPU=4)
     assert placement("PUT", "/traits/CUSTOM_FAST").status_code == 201
@@ -240,21 +194,27 @@ def test_reshape_moves_inventory_with_its_users(placement: Placement) -> None:
             }
         },
     }  # fmt: skip
-    assert placement("POST", "/reshaper", body).status_code == 204
+    error(placement("POST", "/reshaper", body), 403)  # a service's alone, not an administrator's
+    assert placement("POST", "/reshaper", body, who="service").status_code == 204
     assert list(placement("GET", f"/allocations/{consumer}").json()["allocations"]) == [child]
-    error(placement("POST", "/reshaper", body), 409)
+    error(placement("POST", "/reshaper", body, who="service"), 409)
 
 
 def test_policy(placement: Placement) -> None:
     error(placement("GET", "/resource_providers", who="reader"), 403)
     assert placement("GET", "/usages", who="reader", project_id="q").status_code == 200
     error(placement("GET", "/usages", who="reader", project_id="p"), 403)
+    for wrong in ({}, {"project_id": ""}, {"project_id": "p" * 256}, {"project_id": "p", "user_id": ""},
+                  {"project_id": "p", "consumer_type": "odd"}):  # fmt: skip
+        error(placement("GET", "/usages", **wrong), 400)
+    assert placement("DELETE", "/").status_code == 405
 
 
 @pytest.mark.parametrize("path", ["/resource_providers", "/allocations", "/reshaper", "/resource_classes"])
 @pytest.mark.parametrize("body", [None, [], {}, {"name": 7}, {"name": "x" * 300}, {"a": {"allocations": 1}}, "text"])
 def test_bad_bodies_are_refused(placement: Placement, path: str, body: Any) -> None:
-    assert error(placement("POST", path, body), 400)["detail"]
+    who = "service" if path == "/reshaper" else "admin"
+    assert error(placement("POST", path, body, who=who), 400)["detail"]
 
 
 def test_what_a_provider_has_is_shown_and_removed_piece_by_piece(placement: Placement) -> None:

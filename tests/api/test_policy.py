@@ -38,6 +38,7 @@ LETS_IN = {
     "@": set(PERSONAS),
     "rule:context_is_admin": ADMINS,
     "rule:context_is_admin or user_id:%(user_id)s": set(PERSONAS),
+    "rule:service_api": {"service"},
     "rule:service_or_admin": ADMINS | {"service"},
     "rule:project_manager_or_admin": MANAGERS,
     "rule:project_member_or_admin": MEMBERS,

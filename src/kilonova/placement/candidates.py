@@ -1,7 +1,7 @@
 """Who could give what is asked: for the scheduler (`hosts`), and for GET /allocation_candidates (`find`)."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kilonova.db.engine import Tx
@@ -63,23 +63,29 @@ def find(tx: Tx, wanted: Wanted) -> tuple[list[AllocationRequest], list[Provider
     """What could be claimed, and the providers concerned (placement: `AllocationCandidates.get_by_requests`)."""
     _check_names(tx, wanted)
     everything = snapshot.read(tx)
+    trees: dict[str, list[Provider]] = {}
+    for provider in everything.values():
+        trees.setdefault(provider.root, []).append(provider)
     found: dict[str, AllocationRequest] = {}
-    concerned: dict[str, Provider] = {}
-    for root in [provider for provider in everything.values() if provider.parent is None]:
-        if wanted.root_required - root.traits or wanted.root_forbidden & root.traits:
-            continue
-        tree = [provider for provider in everything.values() if provider.root == root.uuid]
-        for request in _in_tree(wanted, everything, tree):
-            key = repr((sorted((k, sorted(v.items())) for k, v in request.allocations.items()), request.mappings))
-            if wanted.limit and len(found) >= wanted.limit:
-                break
-            found.setdefault(key, request)
-            used = {uuid for uuids in request.mappings.values() for uuid in uuids}
-            roots = {everything[uuid].root for uuid in used}
-            for provider in everything.values():
-                if provider.uuid in used or (wanted.nested and provider.root in roots):
-                    concerned[provider.uuid] = provider
-    return list(found.values()), list(concerned.values())
+    for request in _in_trees(wanted, everything, trees):
+        key = repr((sorted((k, sorted(v.items())) for k, v in request.allocations.items()), request.mappings))
+        found.setdefault(key, request)
+        if len(found) == wanted.limit:
+            break
+    used = {uuid for request in found.values() for uuids in request.mappings.values() for uuid in uuids}
+    if wanted.nested:
+        used = {provider.uuid for root in {everything[uuid].root for uuid in used} for provider in trees[root]}
+    return list(found.values()), [provider for uuid, provider in everything.items() if uuid in used]
+
+
+def _in_trees(
+    wanted: Wanted, everything: Mapping[str, Provider], trees: Mapping[str, list[Provider]]
+) -> Iterator[AllocationRequest]:
+    sharing = [provider for provider in everything.values() if SHARING in provider.traits]
+    for root, tree in trees.items():
+        traits = everything[root].traits
+        if wanted.root_required <= traits and not wanted.root_forbidden & traits:
+            yield from _in_tree(wanted, everything, tree, sharing)
 
 
 def _check_names(tx: Tx, wanted: Wanted) -> None:
@@ -93,28 +99,54 @@ def _check_names(tx: Tx, wanted: Wanted) -> None:
         raise BadRequest(f"No such trait(s): {', '.join(unknown)}.")
 
 
-def _in_tree(wanted: Wanted, everything: Mapping[str, Provider], tree: list[Provider]) -> Iterator[AllocationRequest]:
+def _in_tree(
+    wanted: Wanted, everything: Mapping[str, Provider], tree: list[Provider], sharing: list[Provider]
+) -> Iterator[AllocationRequest]:
     """The ways to serve all groups from one tree and the sharing providers of its aggregates."""
-    own = tree if wanted.nested else [provider for provider in tree if provider.parent is None]
-    inside = {provider.uuid for provider in own}
+    inside = {provider.uuid for provider in tree}
     joined = set().union(*(provider.aggregates for provider in tree))
-    shared = [
-        provider for provider in everything.values()
-        if SHARING in provider.traits and provider.uuid not in inside and provider.aggregates & joined
-    ]  # fmt: skip
-    reach = [*own, *shared]
+    reach = [*tree, *(each for each in sharing if each.uuid not in inside and each.aggregates & joined)]
     ways = []
     for suffix, group in sorted(wanted.groups.items()):
         in_reach = [p for p in reach if group.in_tree is None or _same_tree(everything, p, group.in_tree)]
         choices = _one_provider(group, in_reach) if suffix else _spread(group, in_reach, everything)
-        ways.append([(suffix, choice) for choice in choices])
-    for picked in itertools.islice(itertools.product(*ways), MAX_TRIED):
-        request = _combine(wanted, dict(picked), everything)
-        if request and any(uuid in inside for uuids in request.mappings.values() for uuid in uuids):
-            yield request
+        ways.append((suffix, choices))
+        if not choices:
+            return
+    for picked in _together(wanted, ways, {}, everything, itertools.count()):
+        uuids = [uuid for choice in picked.values() for uuid in choice]
+        if inside.intersection(uuids) and (wanted.nested or _one_of_each_tree(everything, uuids)):
+            yield AllocationRequest(_sums(picked), {suffix: list(choice) for suffix, choice in picked.items()})
+
+
+def _one_of_each_tree(everything: Mapping[str, Provider], uuids: Iterable[str]) -> bool:
+    """Placement: `exclude_nested_providers`, for those who know no trees (before microversion 1.29)."""
+    roots = [everything[uuid].root for uuid in set(uuids)]
+    return len(set(roots)) == len(roots)
 
 
 Choice = Mapping[str, Mapping[str, int]]  # provider → class → amount
+Picked = Mapping[str, Choice]  # by group's suffix
+
+
+def _together(
+    wanted: Wanted,
+    ways: Sequence[tuple[str, Sequence[Choice]]],
+    picked: Picked,
+    everything: Mapping[str, Provider],
+    tried: Iterator[int],
+) -> Iterator[Picked]:
+    """A choice for each group, such that all go together; what already does not is not gone on from."""
+    if not ways:
+        yield picked
+        return
+    (suffix, choices), rest = ways[0], ways[1:]
+    for choice in choices:
+        if next(tried) >= MAX_TRIED:
+            return
+        more = {**picked, suffix: choice}
+        if _go_together(wanted, more, everything):
+            yield from _together(wanted, rest, more, everything, tried)
 
 
 def serves(group: Group, provider: Provider) -> bool:
@@ -169,26 +201,28 @@ def _same_tree(everything: Mapping[str, Provider], provider: Provider, uuid: str
     return uuid in everything and everything[uuid].root == provider.root
 
 
-def _combine(
-    wanted: Wanted, picked: Mapping[str, Choice], everything: Mapping[str, Provider]
-) -> AllocationRequest | None:
-    """The groups' choices added up; None when together they do not fit, or break the request's own rules."""
-    suffixed = [next(iter(choice)) for suffix, choice in picked.items() if suffix and wanted.groups[suffix].resources]
+def _go_together(wanted: Wanted, picked: Picked, everything: Mapping[str, Provider]) -> bool:
+    """Whether the choices fit when they are added up, and break none of the request's own rules."""
+    suffixed = [uuid for suffix, choice in picked.items() if suffix for uuid in choice]
     if wanted.isolate and len(set(suffixed)) < len(suffixed):
-        return None
+        return False
     for subtree in wanted.same_subtrees:
-        members = {uuid for suffix in subtree for uuid in picked[suffix]}
-        if not any(all(_above(everything, top, uuid) for uuid in members) for top in members):
-            return None
+        members = {uuid for suffix in subtree if suffix in picked for uuid in picked[suffix]}
+        whole = subtree <= picked.keys()
+        if whole and not any(all(_above(everything, top, uuid) for uuid in members) for top in members):
+            return False
+    sums = _sums(picked).items()
+    return not any(everything[uuid].stocks[name].refuses(n) for uuid, per in sums for name, n in per.items())
+
+
+def _sums(picked: Picked) -> dict[str, dict[str, int]]:
     sums: dict[str, dict[str, int]] = {}
     for choice in picked.values():
         for uuid, resources in choice.items():
             for name, amount in resources.items():
                 per = sums.setdefault(uuid, {})
                 per[name] = per.get(name, 0) + amount
-    if any(everything[uuid].stocks[name].refuses(n) for uuid, per in sums.items() for name, n in per.items()):
-        return None
-    return AllocationRequest(sums, {suffix: list(choice) for suffix, choice in picked.items()})
+    return sums
 
 
 def _above(everything: Mapping[str, Provider], top: str, uuid: str) -> bool:

@@ -13,6 +13,7 @@ BAD_VALUE = "placement.query.bad_value"
 MISSING_VALUE = "placement.query.missing_value"
 DUPLICATE_KEY = "placement.query.duplicate_key"
 
+SIGNED = re.compile(r"\s*([+-]?)([0-9]+)\s*", re.ASCII)  # as int() takes one
 KEY = re.compile(r"(resources|required|member_of|in_tree)([1-9][0-9]*)?", re.ASCII)
 KEY_1_33 = re.compile(r"(resources|required|member_of|in_tree)([a-zA-Z0-9_-]{1,64})?", re.ASCII)
 
@@ -70,11 +71,12 @@ def parse_resources(text: str) -> dict[str, int]:
         name, colon, amount = part.partition(":")
         if not colon or ":" in amount:
             raise BadRequest(f"{form}{part}.")
-        number = whole(amount)
-        if number is None:
+        written = SIGNED.fullmatch(amount)
+        if written is None:
             raise BadRequest(f"Requested resource {name} expected positive integer amount. Got: {amount}.")
-        if number < 1:
-            raise BadRequest(f"Requested resource {name} requires amount >= 1. Got: {number}.")
+        number = whole(written[2]) or 0
+        if number < 1 or written[1] == "-":
+            raise BadRequest(f"Requested resource {name} requires amount >= 1. Got: {amount.strip()}.")
         found[name] = number
     return found
 
@@ -159,10 +161,9 @@ def parse(call: Call) -> Wanted:
     if any("" in subtree for subtree in subtrees):
         raise BadRequest("Empty string (unsuffixed group) can not be specified in `same_subtree` ", code=BAD_VALUE)
     _check_groups(call, groups, subtrees)
-    limit = call.arg("limit")
+    limit, policy = _first(call, "limit"), _first(call, "group_policy")
     if limit is not None and not re.fullmatch(r"[1-9][0-9]*", limit, re.ASCII):
         raise BadRequest(f"Invalid query string parameters: {limit!r} does not match '^[1-9][0-9]*$'")
-    policy = call.arg("group_policy")
     if policy not in (None, "none", "isolate"):
         raise BadRequest(f"Invalid query string parameters: {policy!r} is not one of ['none', 'isolate']")
     if policy is None and len([suffix for suffix in groups if suffix]) > 1:
@@ -174,6 +175,11 @@ def parse(call: Call) -> Wanted:
         groups, whole(limit) if limit else None, policy == "isolate", root_required, root_forbidden, subtrees,
         nested=call.since(29),
     )  # fmt: skip
+
+
+def _first(call: Call, key: str) -> str | None:
+    """Of several, where placement takes the first."""
+    return next(iter(call.args(key)), None)
 
 
 def _check_keys(call: Call) -> None:
@@ -239,7 +245,8 @@ def _check_groups(call: Call, groups: Mapping[str, Group], subtrees: list[set[st
                 "All traits parameters must be associated with resources.  Found the following orphaned traits keys: "
                 + ", ".join(orphans)
             )
-        orphans = [f"member_of{suffix}" for suffix in empty if groups[suffix].member_of]
+        of_aggregates = [suffix for suffix in empty if groups[suffix].member_of or groups[suffix].forbidden_aggregates]
+        orphans = [f"member_of{suffix}" for suffix in of_aggregates]
         if orphans:
             raise BadRequest(
                 "All member_of parameters must be associated with resources. Found the following orphaned member_of "

@@ -42,19 +42,18 @@ def list_providers(call: Call) -> Reply:
         value = call.arg(key)
         if value is not None and not requests.is_uuid(value):
             raise BadRequest(f"Invalid query string parameters: {value!r} is not a 'uuid'")
-    found = snapshot.read(call.tx)
-    keep = set(found)
+    query = sa.select(PROVIDERS).order_by(PROVIDERS.c.created_at, PROVIDERS.c.name)
     if (name := call.arg("name")) is not None:
-        keep &= {key for key, item in found.items() if item.name == name}
+        query = query.where(PROVIDERS.c.name == name)
     if (wanted := call.arg("uuid")) is not None:
-        keep &= {dashed(wanted)}
+        query = query.where(PROVIDERS.c.uuid == dashed(wanted))
     if (tree := call.arg("in_tree")) is not None:
-        top = found.get(dashed(tree))
-        keep = {key for key in keep if top is not None and found[key].root == top.root}
-    group = _filters(call)
-    keep = {key for key in keep if candidates.serves(group, found[key])}
-    rows = call.tx.all(sa.select(PROVIDERS).order_by(PROVIDERS.c.created_at, PROVIDERS.c.name))
-    rows = [row for row in rows if row["uuid"] in keep]
+        root = sa.select(PROVIDERS.c.root_uuid).where(PROVIDERS.c.uuid == dashed(tree)).scalar_subquery()
+        query = query.where(PROVIDERS.c.root_uuid == root)
+    rows = call.tx.all(query)
+    if (group := _filters(call)) != requests.Group():
+        found = snapshot.read(call.tx)
+        rows = [row for row in rows if candidates.serves(group, found[row["uuid"]])]
     when = max((row["updated_at"] for row in rows), default=None)
     return views.fresh(call, {"resource_providers": [views.provider(call, row) for row in rows]}, when)
 
@@ -184,9 +183,8 @@ def provider_usages(call: Call) -> Reply:
 
 def total_usages(call: Call) -> Reply:
     requests.refuse_unknown(call, {"project_id", "user_id"} | ({"consumer_type"} if call.since(38) else set()))
-    project = call.arg("project_id")
-    if not project:
-        raise BadRequest("Invalid query string parameters: 'project_id' is a required property")
+    check(dict(call.query), schemas.USAGES)
+    project = call.arg("project_id") or ""
     if not call.rules["placement:usages"](call.context, {"project_id": project}):
         raise Forbidden("Policy does not allow placement:usages to be performed.")
     user = call.arg("user_id")
@@ -391,7 +389,7 @@ POLICY = {
     **{f"placement:resource_classes:{verb}": admin_or_service for verb in VERBS},
     **{f"placement:allocations:{verb}": admin_or_service for verb in ("list", "manage", "update", "delete")},
     "placement:allocation_candidates:list": admin_or_service,
-    "placement:reshaper:reshape": admin_or_service,
+    "placement:reshaper:reshape": rule("rule:service_api"),
 }
 
 P = "/resource_providers/{uuid}"

@@ -55,6 +55,11 @@ INVENTORIES = record(
     "inventories",
 )
 
+USAGES = record(
+    {"project_id": OWNER, "user_id": OWNER, "consumer_type": {**OWNER, "pattern": "^[A-Z0-9_]+$|^all|^unknown$"}},
+    "project_id",
+)  # of the query
+
 CUSTOM_CLASS = record(
     {"name": {"type": "string", "pattern": "^CUSTOM_[A-Z0-9_]+$", "maxLength": 255}}, "name"
 )  # fmt: skip

@@ -172,7 +172,7 @@ class Application:
             raise NotFound("The resource could not be found.", type="HTTPNotFound")
         methods, values = found
         method = "GET" if request.method == "HEAD" and "HEAD" not in methods else request.method
-        if method not in methods and request.url.path.endswith("/"):  # of something below that, whose name is empty
+        if method not in methods and path and request.url.path.endswith("/"):  # of what is below, whose name is empty
             raise NotFound("The resource could not be found.", type="HTTPNotFound")
         if method not in methods:
             raise MethodNotAllowed(request.method, methods)
