@@ -1,6 +1,7 @@
 """One of each thing, so that requests have something to ask for: service, request, body.
 
-`@noun` is the newest one's id; `@me`, `@mine`, `@myrole` are the caller's user, project and role, `@public` the network.
+`@noun` is the newest one's id; `@me`, `@mine`, `@myrole` are the caller's user, project and role; `@public` is the network,
+`@service_role` the role of services.
 """
 
 CLAIM = {"allocations": {"@resource_provider": {"resources": {"VCPU": 1}}}, "project_id": "@mine", "user_id": "@me",
@@ -125,6 +126,7 @@ FURNITURE = (
     ("identity", "GET /v3/users/@me/access_rules/@access_rule", None),
     ("identity", "POST /v3/users/@me/credentials/OS-EC2", {"tenant_id": "@mine"}),
     ("identity", "GET /v3/users/@me/credentials/OS-EC2/@credential", None),
+    ("identity", "PUT /v3/projects/@mine/users/@me/roles/@service_role", None),
     ("placement", "POST /resource_providers", {"name": "rp"}),
     ("placement", "POST /resource_classes", {"name": "CUSTOM_A"}),
     ("placement", "PUT /resource_classes/CUSTOM_B", None),

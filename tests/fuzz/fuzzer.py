@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import httpx
 import openapi
 from furniture import FURNITURE
-from operations import DESCRIPTIONS, MOUNTS, Operation, is_offered, operations, service_of
+from operations import DESCRIPTIONS, MOUNTS, Operation, has_route, operations, service_of
 from values import Values
 
 ADMIN, MEMBER, NOBODY = "kilonova-admin", "kilonova", ""
@@ -113,14 +113,19 @@ class Fuzzer:
         self.found: dict[str, str] = {}
         self.seen: Counter[tuple[Operation, int]] = Counter()
         self.every = [each for about in DESCRIPTIONS for each in operations(about)]
-        self.offered = {each for each in self.every if is_offered(each)}
+        self.offered = {each for each in self.every if has_route(each)}
         self.weights = list(accumulate(OFTEN[each.method] for each in self.every))
         self.look_around()
-        networks = self.send(
-            Request(Operation("network", "GET", ""), "/v2.0/networks?router:external=true", ADMIN, None)
-        )
-        self.public = networks.json()["networks"][0]["id"]
+        self.there = {
+            "public": self.first("network", "/v2.0/networks?router:external=true"),
+            "service_role": self.first("identity", "/v3/roles?name=service"),
+        }
         self.furnish()
+
+    def first(self, about: str, path: str) -> str:
+        """The id of the first of a list."""
+        answer = self.send(Request(Operation(about, "GET", ""), path, ADMIN, None)).json()
+        return str(next(found for found in answer.values() if isinstance(found, list))[0]["id"])
 
     def look_around(self) -> None:
         """Learns of what a new cloud has; that is needed to the end."""
@@ -134,7 +139,7 @@ class Fuzzer:
     def furnish(self) -> None:
         """What a caller may not make is refused: no matter."""
         for caller in (ADMIN, MEMBER):
-            known = self.me[caller] | {"public": self.public}
+            known = self.me[caller] | self.there
             for about, words, body in FURNITURE:
                 raw = isinstance(body, bytes)
                 fill = partial(re.sub, r"@(\w+)", partial(self.newest, known))
@@ -289,7 +294,7 @@ def complaints(request: Request, answer: httpx.Response) -> Iterable[str]:
         if not well_formed(operation.about, answer):
             yield "an error in no form of this service"
         return
-    described = openapi.find_path(operation.about, operation.path) and is_offered(operation)
+    described = openapi.find_path(operation.about, operation.path) and has_route(operation)
     if "json" not in answer.headers.get("content-type", "") or not described or "fields=" in request.path:
         return
     body = without_nulls(answer.json()) if operation.about == "network" else answer.json()
