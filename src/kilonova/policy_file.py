@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kilonova.model.errors import KilonovaError
-from kilonova.web.checks import BadCheck, Book, Rule, text_of_lists
+from kilonova.web.checks import BadCheck, Book, text_of_lists
 from kilonova.web.policy import ALIASES, Rules
 from kilonova.web.service import Service
 
@@ -68,9 +68,9 @@ def read(path: Path, services: Iterable[Service]) -> dict[str, Rules]:
     """By service. KilonovaError names the file's line and rule."""
     entries = dict(_entries(path))
     lines = {service.rule_name(name): (service, name) for service in services for name in service.policy}
+    defaults = {full: service.policy[name] for full, (service, name) in lines.items()}
     texts = {name: entry.text for name, entry in entries.items()}
-    _refuse_strangers(path, entries, lines.keys())
-    book = Book(ALIASES | {name: rule.text for name, rule in _defaults(lines).items()} | texts)
+    book = Book(ALIASES | {name: rule.text for name, rule in defaults.items()} | texts)
     for name, entry in entries.items():
         try:
             found = book[name]
@@ -80,7 +80,8 @@ def read(path: Path, services: Iterable[Service]) -> dict[str, Rules]:
             raise KilonovaError(
                 f"{path}, line {entry.line}: {name}: %(user_id)s is asked, and nothing that it guards has a user here"
             )
-    changed = {name for name in lines if name in entries or any(alias in entries for alias in _named(book, name))}
+    _refuse_strangers(path, entries, lines.keys(), book)
+    changed = {name for name, rule in defaults.items() if name in entries or rule.names & entries.keys()}
     is_admin = book["context_is_admin"] if "context_is_admin" in entries else None
     return {
         service.prefix: Rules(
@@ -92,28 +93,9 @@ def read(path: Path, services: Iterable[Service]) -> dict[str, Rules]:
     }
 
 
-def _defaults(lines: Mapping[str, tuple[Service, str]]) -> dict[str, Rule]:
-    return {full: service.policy[name] for full, (service, name) in lines.items()}
-
-
-def _words(text: str) -> set[str]:
-    """The rules that a rule's text names."""
-    return {word.strip("()").partition(":")[2] for word in text.split() if word.strip("()").startswith("rule:")}
-
-
-def _named(book: Book, name: str) -> set[str]:
-    """All rules that a rule leads to."""
-    found: set[str] = set()
-    ahead = _words(book.texts[name])
-    while ahead:
-        found |= ahead
-        ahead = {more for each in ahead for more in _words(book.texts.get(each, ""))} - found
-    return found
-
-
-def _refuse_strangers(path: Path, entries: Mapping[str, Entry], known: Iterable[str]) -> None:
+def _refuse_strangers(path: Path, entries: Mapping[str, Entry], known: Iterable[str], book: Book) -> None:
     """A name that guards nothing here, and that no other rule names, would be a promise that nobody keeps."""
-    named = {word for entry in entries.values() for word in _words(entry.text)}
+    named = {named for name in entries for named in book[name].names}
     for name, entry in entries.items():
         if name not in known and name not in ALIASES and name not in named and name != "default":
             raise KilonovaError(
@@ -123,9 +105,10 @@ def _refuse_strangers(path: Path, entries: Mapping[str, Entry], known: Iterable[
 
 
 def _has_users(service: Service, name: str) -> bool:
-    """Whether each operation that the rule guards is on rows that have a user."""
+    """Whether each operation that the rule guards is on rows that have a user; a part of a request has no row."""
     paths = [key.split()[1] for key, asked in service.operations() if asked == name]
-    return all(path.replace("/{project_id}", "").startswith(service.users_rows or ("-",)) for path in paths)
+    of_users = (path.replace("/{project_id}", "").startswith(service.users_rows or ("-",)) for path in paths)
+    return name not in service.parts and all(of_users)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Entry]]:
@@ -183,3 +166,6 @@ def table(rules: Mapping[str, Rules], services: Iterable[Service]) -> Iterator[t
                 yield service.prefix, operation, "-", "no token needed", "no token needed"
                 continue
             yield service.prefix, operation, service.rule_name(name), service.policy[name].text, own[name].text
+        for name, operation in service.parts.items():
+            told = f"{operation} (part of it)"
+            yield service.prefix, told, service.rule_name(name), service.policy[name].text, own[name].text

@@ -73,6 +73,8 @@ def test_what_cannot_be_read_is_said(text: str, said: str) -> None:
     ('"create_port": "rule:a"\n"a": "rule:b"\n"b": "rule:a"', "line 1: create_port: it leads back to itself: .*a → b → a"),
     ('"create_port": "@"\n"create_port": "!"', "line 2: create_port: the file has another rule of this name"),
     ('"create_port": "user_id:%(user_id)s"', "line 1: create_port: %.user_id.s is asked, and nothing .* has a user"),
+    ('"create_network:shared": "user_id:%(user_id)s"', "line 1: create_network:shared: %.user_id.s is asked, and nothing"),
+    ('"create_network:colour": "@"', "line 1: create_network:colour: no operation of this cloud asks this rule"),
     ('"create_port": !', "line 1: create_port: a rule is a text in quotes"),
     ('"create_port":', "line 1: create_port: a rule is a text in quotes"),
     ('"create_port": true', "line 1: create_port: a rule is a text in quotes"),
@@ -136,7 +138,7 @@ def test_a_file_narrows_and_widens_while_the_cloud_runs(ruled: Ruled) -> None:
 
 
 def test_an_alias_changes_all_defaults_that_name_it(ruled: Ruled) -> None:
-    ruled('"project_member_or_admin": "role:admin"')
+    ruled('"project_member_or_admin": "((rule:context_is_admin))and(rule:mine)"\n"mine": "@"')
     assert ruled.ask("POST", "/network/v2.0/networks", DEMO, {"network": {}}) == 403
     assert ruled.ask("POST", "/network/v2.0/networks", ADMIN, {"network": {}}) == 201
     assert ruled.ask("GET", "/network/v2.0/ports", READER) == 200
@@ -183,6 +185,46 @@ def test_who_is_an_administrator_is_the_operators_to_say(ruled: Ruled, monkeypat
     assert ruled.ask("GET", "/compute/v2.1/os-hypervisors", ADMIN) == 403
 
 
+def test_a_part_of_a_request_is_who_the_operator_says(ruled: Ruled) -> None:
+    networks, make = "/network/v2.0/networks", {"network": {"shared": True}}
+    kept = {"network": {"shared": False}}
+    assert [ruled.ask("POST", networks, token, make) for token in (DEMO, ADMIN)] == [403, 201]
+    ruled('"create_network:shared": "rule:sharers"\n"sharers": "role:member and not role:admin"')
+    assert [ruled.ask("POST", networks, token, make) for token in (DEMO, ADMIN, READER)] == [201, 403, 403]
+    assert [ruled.ask("POST", networks, token, kept) for token in (DEMO, ADMIN)] == [201, 201]  # what it would be anyway
+    mine = f"{networks}/{ruled.nova.network()}"
+    assert ruled.ask("PUT", mine, DEMO, make) == 403  # a line of its own
+    ruled('"update_network:shared": "@"\n"create_router:external_gateway_info:enable_snat": "!"')
+    assert [ruled.ask("PUT", mine, DEMO, make), ruled.ask("POST", networks, DEMO, make)] == [200, 403]
+    gateway = {"external_gateway_info": {"network_id": mine.rpartition("/")[2], "enable_snat": False}}
+    assert ruled.ask("POST", "/network/v2.0/routers", ADMIN, {"router": gateway}) == 403
+
+
+def test_nova_s_parts_are_the_operator_s_to_give(ruled: Ruled) -> None:
+    id = ruled.nova.active()
+    server, forced = f"/compute/v2.1/servers/{id}", ruled.nova.body(availability_zone="nova:host-1")
+    headers = {"X-Auth-Token": OTHER, "OpenStack-API-Version": "compute 2.104"}
+
+    def seen() -> set[str]:
+        listed = ruled.http.get("/compute/v2.1/servers?all_tenants=1", headers=headers)
+        return {each["id"] for each in listed.json()["servers"]} if listed.status_code == 200 else set()
+
+    def shown() -> set[str]:
+        found = ruled.http.get(server, headers={**headers, "X-Auth-Token": DEMO}).json()["server"]
+        return {"OS-EXT-SRV-ATTR:host", "host_status"} & found.keys()
+
+    assert (ruled.ask("POST", "/compute/v2.1/servers", DEMO, forced), seen(), shown()) == (403, set(), set())
+    ruled("\n".join(
+        f'"os_compute_api:{part}": "role:member"'
+        for part in ("servers:create:forced_host", "servers:index:get_all_tenants", "os-extended-server-attributes",
+                     "servers:show:host_status")
+    ))  # fmt: skip
+    assert ruled.ask("POST", "/compute/v2.1/servers", DEMO, forced) == 202
+    assert id in seen()
+    assert shown() == {"OS-EXT-SRV-ATTR:host", "host_status"}
+    assert ruled.ask("GET", server, OTHER) == 404  # seen in the list, and no more than that
+
+
 def test_policy_list_tells_what_holds(tmp_path: Path) -> None:
     def told(*more: str) -> list[list[str]]:
         done = CliRunner().invoke(app, ["policy", "list", "--state", str(tmp_path), *more], catch_exceptions=False)
@@ -191,6 +233,8 @@ def test_policy_list_tells_what_holds(tmp_path: Path) -> None:
     stop = ["compute", "POST /v2.1/servers/{id}/action (os-stop)", "os_compute_api:servers:stop"]
     usual = "rule:project_member_or_admin"
     assert [*stop, usual, usual] in told()
+    part = ["network", "POST /v2.0/networks (part of it)", "create_network:shared", *["rule:context_is_admin"] * 2]
+    assert part in told()
     assert told("--changed") == []
     (tmp_path / "policy.yaml").write_text('"os_compute_api:servers:stop": "role:manager"')
     assert told("--changed") == [[*stop, usual, "role:manager"], [stop[0], stop[1].replace("servers", "os-volumes_boot"),
@@ -205,4 +249,6 @@ def test_each_name_is_of_one_service() -> None:
     names = [service.rule_name(name) for service in SERVICES for name in service.policy]
     assert len(names) == len(set(names))
     for service in SERVICES:
+        operations = {operation.partition(" (")[0] for operation, _ in service.operations()}
         assert {name for _, name in service.operations() if name} <= service.policy.keys()
+        assert service.parts.keys() <= service.policy.keys() and set(service.parts.values()) <= operations

@@ -126,12 +126,12 @@ def _placing(tx: Tx, context: Context, body: dict[str, Any]) -> Placing:
     zone, _, rest = (body.get("availability_zone") or "").partition(":")
     host, _, node = rest.partition(":")
     forced = host or node
-    if forced and not context.is_admin:
-        raise Forbidden("Policy doesn't allow os_compute_api:servers:create:forced_host to be performed.")
+    if forced and not context.may(part := "os_compute_api:servers:create:forced_host"):
+        raise Forbidden(f"Policy doesn't allow {part} to be performed.")
     asked = {body[name] for name in ("host", "hypervisor_hostname") if body.get(name)}
     if asked:
-        if not context.is_admin:
-            raise Forbidden("Policy doesn't allow compute:servers:create:requested_destination to be performed.")
+        if not context.may(part := "compute:servers:create:requested_destination"):
+            raise Forbidden(f"Policy doesn't allow {part} to be performed.")
         if forced:
             raise BadRequest(
                 "One mechanism with host and/or hypervisor_hostname and another mechanism with zone:host:node are "

@@ -131,7 +131,7 @@ def _order(call: Call) -> list[Any]:
 
 def _allowed(call: Call) -> set[str]:
     """The filters that this caller may use; others are ignored."""
-    if call.context.is_admin:
+    if call.context.may("os_compute_api:servers:allow_all_filters"):
         names = set(NAMES)
     else:
         names = set(USER_FILTERS)
@@ -222,8 +222,8 @@ def _scope(call: Call, options: dict[str, str], where: list[Any], detail: bool) 
         value = options["all_tenants"]
         everyone = True if value == "" else _boolean("all_tenants", value)
     if everyone:
-        if not context.is_admin:
-            rule = f"os_compute_api:servers:{'detail' if detail else 'index'}:get_all_tenants"
+        rule = f"os_compute_api:servers:{'detail' if detail else 'index'}:get_all_tenants"
+        if not context.may(rule):
             raise Forbidden(f"Policy doesn't allow {rule} to be performed.")
         for name in ("tenant_id", "project_id"):
             if name in options:

@@ -308,7 +308,7 @@ POLICY: dict[str, Rule] = (
         "os-hypervisors:servers": admin,
         "limits": anyone,
         "os-quota-sets:show": project_reader,
-        "os-quota-sets:detail": admin,
+        "os-quota-sets:detail": project_reader,
         "os-quota-sets:defaults": anyone,
         "os-quota-sets:update": admin,
         "os-quota-sets:delete": admin,
@@ -316,11 +316,20 @@ POLICY: dict[str, Rule] = (
         "os-quota-class-sets:update": admin,
     }
 )
+PARTS = {
+    "servers:create:forced_host": "POST /v2.1/servers",
+    "compute:servers:create:requested_destination": "POST /v2.1/servers",
+    "servers:index:get_all_tenants": "GET /v2.1/servers",
+    "servers:detail:get_all_tenants": "GET /v2.1/servers/detail",
+    "servers:allow_all_filters": "GET /v2.1/servers",
+    "servers:show:host_status": "GET /v2.1/servers/{id}",
+    "os-extended-server-attributes": "GET /v2.1/servers/{id}",
+}
 
 SERVICE = Service(
     "compute",
     ROUTES,
-    POLICY,
+    POLICY | dict.fromkeys(PARTS, admin),
     faults.nova,
     MICROVERSIONS,
     legacy={"v2": "v2.1"},
@@ -328,4 +337,5 @@ SERVICE = Service(
     project_in_path=True,
     namespace="os_compute_api:",
     users_rows=("/v2.1/servers", "/v2.1/os-volumes_boot", "/v2.1/os-keypairs"),
+    parts=PARTS,
 )

@@ -88,7 +88,7 @@ def server_list(call: Call, rows: Sequence[sa.RowMapping], *, show: bool = False
         if call.since(71) and show:
             group = server_groups.of_server(tx, row["id"])
             body["server_groups"] = [group["id"]] if group is not None else []
-        if call.since(16) and call.context.is_admin:
+        if call.since(16) and call.context.may("os_compute_api:servers:show:host_status"):
             body["host_status"] = _host_status(host)
         bodies.append(body)
     return bodies
@@ -156,7 +156,7 @@ def _server(call: Call, row: sa.RowMapping, ips: Mapping[str, list[dict[str, Any
         body["fault"] = {name: row["fault"][name] for name in ("code", "created", "message")}
         if row["fault"]["details"] and call.context.is_admin:
             body["fault"]["details"] = row["fault"]["details"]
-    if call.context.is_admin:
+    if call.context.may("os_compute_api:os-extended-server-attributes"):
         body |= _admin_attributes(call, row)
     return body
 

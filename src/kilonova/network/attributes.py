@@ -6,7 +6,7 @@ A converter takes the JSON value and returns what is stored; it raises ValueErro
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,12 +210,21 @@ def prepare(
         if not create and not attribute.put:
             raise bad_request(f"Cannot update read-only attribute {name}")
         out[name] = checked(name, attribute.convert, values[name])
-        if attribute.admin and not context.is_admin and not (create and out[name] == attribute.default):
-            action = f"{'create' if create else 'update'}_{resource}"
+        action = f"{'create' if create else 'update'}_{resource}"
+        usual = not attribute.admin or (create and out[name] == attribute.default)
+        if not usual and not context.may(f"{action}:{name}"):
             raise disallowed(action, f"{action}:{name}")
     if create:
         out["project_id"] = project_id
     return out
+
+
+def parts(resource: str, attributes: Mapping[str, Attribute]) -> Iterator[str]:
+    """The lines of policy of a resource's attributes that are the admin's."""
+    for name, attribute in attributes.items():
+        if attribute.admin:
+            yield from (f"create_{resource}:{name}",) if attribute.post else ()
+            yield from (f"update_{resource}:{name}",) if attribute.put else ()
 
 
 def checked(name: str, convert: Convert, value: Any) -> Any:

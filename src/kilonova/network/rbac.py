@@ -98,8 +98,8 @@ def create(tx: Tx, context: Context, body: Any) -> Row:
 
 
 def check_wildcard(context: Context, target_project: str, action: str) -> None:
-    """Only an admin opens a thing to all."""
-    if target_project == sharing.ALL and not context.is_admin:
+    """Only an admin opens a thing to all, unless an operator lets others."""
+    if target_project == sharing.ALL and not context.may(f"{action}:target_tenant"):
         raise a.disallowed(action, f"{action}:target_tenant")
 
 

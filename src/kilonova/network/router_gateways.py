@@ -26,9 +26,9 @@ def info(value: Any) -> dict[str, Any] | None:
 
 
 def check_policy(context: Context, given: dict[str, Any] | None, action: str) -> None:
-    hidden = [key for key in ADMINS if key in (given or {})]
-    if hidden and not context.is_admin:
-        raise a.disallowed(action, *(f"{action}:external_gateway_info:{key}" for key in hidden))
+    asked = [f"{action}:external_gateway_info:{key}" for key in ADMINS if key in (given or {})]
+    if not all(context.may(part) for part in asked):
+        raise a.disallowed(action, *asked)
 
 
 def change(tx: Tx, context: Context, router: Row, given: dict[str, Any] | None) -> None:

@@ -7,6 +7,7 @@ from kilonova.db.engine import Tx
 from kilonova.model.errors import NotFound
 from kilonova.network import (
     address_routes,
+    address_scopes,
     agents,
     extensions,
     if_match,
@@ -16,10 +17,13 @@ from kilonova.network import (
     ports,
     query,
     quotas,
+    router_gateways,
+    routers,
     security_group_rules,
     security_groups,
     segment_routes,
     service_routes,
+    subnet_pools,
     subnets,
     tags,
     view_routes,
@@ -307,4 +311,21 @@ POLICY = {
     **{f"update_{name}:tags": project_member for name, _, _ in tags.RESOURCES.values()},
 }
 
-SERVICE = Service(prefix="network", routes=if_match.obeyed(ROUTES), policy=POLICY, fault=faults.neutron)
+OF_ATTRIBUTES = {
+    "network": networks.ATTRIBUTES, "subnet": subnets.ATTRIBUTES, "port": port_requests.ATTRIBUTES,
+    "router": routers.ATTRIBUTES, "subnetpool": subnet_pools.ATTRIBUTES, "address_scope": address_scopes.ATTRIBUTES,
+}  # fmt: skip
+PARTS = (
+    *(part for resource, attributes in OF_ATTRIBUTES.items() for part in a.parts(resource, attributes)),
+    *(f"{verb}_router:external_gateway_info:{key}" for verb in ("create", "update") for key in router_gateways.ADMINS),
+    "create_rbac_policy:target_tenant", "update_rbac_policy:target_tenant",
+)  # fmt: skip
+AT = {route.policy: operation for operation, route in reversed(ROUTES.items())}
+
+SERVICE = Service(
+    prefix="network",
+    routes=if_match.obeyed(ROUTES),
+    policy=POLICY | dict.fromkeys(PARTS, admin),
+    fault=faults.neutron,
+    parts={part: AT[part.partition(":")[0]] for part in PARTS},
+)

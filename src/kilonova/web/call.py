@@ -40,10 +40,17 @@ class Context:
     access_rules: tuple[tuple[str, str, str], ...] | None = None
     admin: bool | None = None  # as an operator's context_is_admin has it; None: by the role
     row_rule: tuple["Service", str, "Rule"] | None = None  # an operator's, for rows: web/policy.py, check_row
+    parts: Mapping[str, "Rule"] | None = None  # an operator's, for parts of requests: `may`
 
     @property
     def is_admin(self) -> bool:
         return "admin" in self.roles if self.admin is None else self.admin
+
+    def may(self, part: str) -> bool:
+        """Whether a part of a request is the caller's to have, by its line of policy (`Service.parts`): administrators
+        alone, unless an operator says who else, or who not."""
+        found = self.parts.get(part) if self.parts else None
+        return found(self, {}) if found else self.is_admin
 
 
 @dataclass

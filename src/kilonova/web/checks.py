@@ -41,16 +41,16 @@ class BadCheck(KilonovaError):
 
 
 class Rule:
-    """`rule(who asks, target)`. `text` as in a policy file; `asks`: which of ASKED it looks at.
+    """`rule(who asks, target)`. `text`: as in a policy file; `asks`: which of ASKED it looks at; `names`: rules it leads to.
 
     What the target does not say is the caller's own: an operation that names no row acts on the caller's own scope
     (Nova: the default target of `context.can`).
     """
 
-    __slots__ = ("asks", "check", "text")
+    __slots__ = ("asks", "check", "names", "text")
 
-    def __init__(self, text: str, check: Check, asks: frozenset[str]) -> None:
-        self.text, self.check, self.asks = text, check, asks
+    def __init__(self, text: str, check: Check, asks: frozenset[str], names: frozenset[str]) -> None:
+        self.text, self.check, self.asks, self.names = text, check, asks, names
 
     def __call__(self, context: Context, target: Target) -> bool:
         return self.check(context, target)
@@ -81,7 +81,7 @@ class Book:
 
     def compile(self, text: str) -> Rule:
         parser = Parser(text, self)
-        return Rule(text, parser.whole(), frozenset(parser.asks))
+        return Rule(text, parser.whole(), frozenset(parser.asks), frozenset(parser.names))
 
 
 class Parser:
@@ -93,6 +93,7 @@ class Parser:
             raise BadCheck(f"{text!r} cannot be read")
         self.book = book
         self.asks: set[str] = set()
+        self.names: set[str] = set()
         self.place = self.depth = 0
 
     def whole(self) -> Check:
@@ -156,6 +157,7 @@ class Parser:
         except KeyError:
             raise BadCheck(f"there is no rule {name!r}") from None
         self.asks |= rule.asks
+        self.names |= {name, *rule.names}
         return rule.check
 
     def attribute(self, kind: str, match: str) -> Check:

@@ -61,12 +61,15 @@ class Rules:
 
     def __init__(self, service: "Service", replaced: Mapping[str, Rule], is_admin: Rule | None = None) -> None:
         self.service, self.replaced, self.is_admin = service, replaced, is_admin
+        self.parts = {service.rule_name(name): found for name, found in replaced.items() if name in service.parts}
 
     def __getitem__(self, name: str) -> Rule:
         return self.replaced.get(name) or self.service.policy[name]
 
     def seen(self, context: Context) -> Context:
-        """Who asks, an administrator or not by the operator's word."""
+        """Who asks, an administrator or not by the operator's word, who may have parts of requests by it, too."""
+        if self.parts:
+            context = replace(context, parts=self.parts)
         return replace(context, admin=self.is_admin(context, {})) if self.is_admin else context
 
     def bound(self, context: Context, name: str) -> Context:

@@ -30,6 +30,7 @@ class Service:
     `types`: its service types, by which access rules name it; the prefix alone when there are none.
     `namespace`: what goes before a line's name in public: Nova's `os_compute_api:`, but for names of another space.
     `users_rows`: below which paths rows have a user, whom a rule may ask for.
+    `parts`: lines of policy that ask of a part of a request, and the operation that it is a part of (`Context.may`).
     `any_scope`: tokens of a domain or of the system are served too; else they get 403 (oslo.policy: enforce_scope).
     """
 
@@ -46,6 +47,7 @@ class Service:
     types: tuple[str, ...] = ()
     namespace: str = ""
     users_rows: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def rule_name(self, name: str) -> str:
         """A line of `policy` by the name that OpenStack's users and policy files know."""
