@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from compute_client import ADMIN_PROJECT, CONTEXTS, DEMO_PROJECT, OTHER_PROJECT
-from test_isolation import SERVICES, Everything
+from test_isolation import Everything
 
+from kilonova.app import SERVICES
 from kilonova.db.engine import Database
 from kilonova.model.ids import new_id
 from kilonova.web.call import Context

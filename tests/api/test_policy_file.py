@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from compute_client import ADMIN, CONTEXTS, DEMO, DEMO_PROJECT, OTHER, READER, Nova, authenticate
 from starlette.testclient import TestClient
-from test_isolation import SERVICES
 from typer.testing import CliRunner
 
-from kilonova.app import Cloud
+from kilonova.app import SERVICES, Cloud
 from kilonova.cli import app
 from kilonova.compute.routes import SERVICE as COMPUTE
 from kilonova.config import Config
