@@ -72,6 +72,8 @@ WRONG = (
     ("block-storage", r"/v3/attachments(/[^/]+)?", r"attachment|attachments/\d+"),
     # the list has its count beside it since microversion 3.45, not in each of its snapshots
     ("block-storage", r"/v3/snapshots(/detail)?", r""),
+    # made and changed with keys that have slashes and spaces, too
+    ("block-storage", r"/v3/types(/[^/]+)?", r"volume_types?(/\d+)?/extra_specs"),
     # made with any key; only a change is held to these letters
     ("block-storage", r"/v3/qos-specs(/[^/]+)?", r"qos_specs(/\d+)?/specs"),
     # {"volume": {…}}, as for any volume
