@@ -81,9 +81,9 @@ def create(call: Call) -> Created:
     if group:
         server_groups.check_room(tx, context, group, count)
     common = (
-        _common(call, body, placing, flavor, disks.image, keypair, hints) 
+        _common(call, body, placing, flavor, disks.image)
         | groups
-        | {"requested_networks": networks, "personality": files}
+        | {"requested_networks": networks, "personality": files, "keypair": keypair, "scheduler_hints": hints}
     )
     if disks.on_volume and not body.get("imageRef"):
         common["image_id"] = ""  # its image is only what a volume is made from (Nova: _image_from_req_data)
@@ -253,9 +253,8 @@ def _security_groups(tx: Tx, context: Context, body: dict[str, Any]) -> dict[str
 
 
 def _common(
-    call: Call, body: dict[str, Any], placing: Placing, flavor: sa.RowMapping, image: Image,
-    keypair: dict[str, str] | None, hints: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+    call: Call, body: dict[str, Any], placing: Placing, flavor: sa.RowMapping, image: Image
+) -> dict[str, Any]:
     """The columns that all servers of one request share."""
     letters = string.ascii_lowercase + string.digits
     config_drive = body.get("config_drive", False)
@@ -274,10 +273,8 @@ def _common(
         "memory_mb": flavor["memory_mb"],
         "image_id": image.id,
         "image_meta": image.meta,
-        "keypair": keypair,
         "key_name": body.get("key_name"),
         "metadata": body.get("metadata", {}),
-        "scheduler_hints": hints,
         "admin_password": body.get("adminPass") or "".join(
             secrets.choice(string.ascii_letters + string.digits) for _ in range(PASSWORD_LENGTH)
         ),

@@ -21,11 +21,11 @@ def _rows(call: Call) -> list[Any]:
     gone = sort == "rxtx_factor" and call.since(102)
     if gone or sort not in flavors.SORT_KEYS or direction not in ("asc", "desc"):
         raise BadRequest(f"Invalid input for query parameters sort_key, sort_dir. Value: {sort}, {direction}.")
-    return flavors.list_flavors(
-        call.tx, call.context, is_public=public, min_ram=_number(call, "minRam"), min_disk=_number(call, "minDisk"),
-        name=_pattern(call.arg("name")) if call.since(102) else None, sort=(sort, direction), limit=paging.limit(call),
-        marker=call.arg("marker"),
+    wanted = flavors.Wanted(
+        is_public=public, min_ram=_number(call, "minRam"), min_disk=_number(call, "minDisk"),
+        name=_pattern(call.arg("name")) if call.since(102) else None, sort=(sort, direction),
     )  # fmt: skip
+    return flavors.list_flavors(call.tx, call.context, wanted, paging.limit(call), call.arg("marker"))
 
 
 def _boolean(text: str) -> bool:
@@ -165,10 +165,9 @@ def show_keypair(call: Call) -> dict[str, Any]:
 
 def create_keypair(call: Call) -> Reply:
     asked = call.body["keypair"]
-    row, private = keypairs.create(
-        call.tx, call.context, _user(call, asked.get("user_id")), asked["name"], asked.get("type", "ssh"),
-        asked.get("public_key"), call.since(92),
-    )  # fmt: skip
+    user, name = _user(call, asked.get("user_id")), keypairs.checked_name(asked["name"], wide=call.since(92))
+    kind, public = asked.get("type", "ssh"), asked.get("public_key")
+    row, private = keypairs.create(call.tx, call.context, user, name, kind, public)
     body = views.keypair(call, row, "user_id") | ({"private_key": private} if private else {})
     return Reply({"keypair": body}, status=201 if call.since(2) else 200)
 

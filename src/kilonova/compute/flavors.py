@@ -1,6 +1,7 @@
 """Flavors, their extra specs, and who may use the private ones."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,28 +38,30 @@ def get(tx: Tx, context: Context, id: str) -> sa.RowMapping:
     return row
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A list's filters and order. `is_public` None: all, for administrators; `min_ram` in MiB, `min_disk` in GiB."""
+
+    is_public: bool | None
+    min_ram: int
+    min_disk: int
+    name: re.Pattern[str] | None
+    sort: tuple[str, str]  # one of SORT_KEYS, and asc or desc
+
+
 def list_flavors(
-    tx: Tx,
-    context: Context,
-    *,
-    is_public: bool | None = True,
-    min_ram: int = 0,
-    min_disk: int = 0,
-    name: re.Pattern[str] | None = None,
-    sort: tuple[str, str] = ("flavorid", "asc"),
-    limit: int = 1000,
-    marker: str | None = None,
+    tx: Tx, context: Context, wanted: Wanted, limit: int, marker: str | None = None
 ) -> list[sa.RowMapping]:
-    """`is_public` None: all, for administrators. BadRequest when the marker is none of the flavors."""
-    query = sa.select(FLAVORS).where(FLAVORS.c.memory_mb >= min_ram, FLAVORS.c.disk_gb >= min_disk)
+    """BadRequest when the marker is none of the flavors."""
+    query = sa.select(FLAVORS).where(FLAVORS.c.memory_mb >= wanted.min_ram, FLAVORS.c.disk_gb >= wanted.min_disk)
     if not context.is_admin:
         query = query.where(_visible(context), FLAVORS.c.disabled.is_(False))
-    elif is_public is not None:
-        query = query.where(FLAVORS.c.is_public.is_(is_public))
-    for key, direction in (sort, ("flavorid", "asc")):
+    elif wanted.is_public is not None:
+        query = query.where(FLAVORS.c.is_public.is_(wanted.is_public))
+    for key, direction in (wanted.sort, ("flavorid", "asc")):
         column = FLAVORS.c[SORT_KEYS[key]]
         query = query.order_by(column.desc() if direction == "desc" else column.asc())
-    rows = [row for row in tx.all(query) if name is None or name.search(row["name"])]
+    rows = [row for row in tx.all(query) if wanted.name is None or wanted.name.search(row["name"])]
     if marker is not None:
         place = next((place for place, row in enumerate(rows) if row["id"] == marker), None)
         if place is None:

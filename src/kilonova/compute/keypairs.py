@@ -36,15 +36,20 @@ def list_keypairs(tx: Tx, user_id: str, limit: int | None = None, marker: str | 
     return tx.all(query.limit(limit) if limit is not None else query)
 
 
-def create(
-    tx: Tx, context: Context, user_id: str, name: str, kind: str, public_key: str | None, wide_names: bool
-) -> tuple[sa.RowMapping, str | None]:
-    """The row, and the private key if one was made. `wide_names`: also @ and dots (2.92)."""
+def checked_name(name: str, wide: bool) -> str:
+    """Without the spaces around it. `wide`: also @ and dots (2.92)."""
     name = name.strip()
-    if not (SAFE_NAME_292 if wide_names else SAFE_NAME).match(name):
+    if not (SAFE_NAME_292 if wide else SAFE_NAME).match(name):
         raise BadRequest("Keypair data is invalid: Keypair name contains unsafe characters")
     if not 0 < len(name) <= 255:
         raise BadRequest("Keypair data is invalid: Keypair name must be string and between 1 and 255 characters long")
+    return name
+
+
+def create(
+    tx: Tx, context: Context, user_id: str, name: str, kind: str, public_key: str | None
+) -> tuple[sa.RowMapping, str | None]:
+    """The row, and the private key if one was made. `name`: a checked one."""
     if find(tx, user_id, name) is not None:
         raise Conflict(f"Key pair '{name}' already exists.")
     quotas.lock(tx, f"user:{user_id}")

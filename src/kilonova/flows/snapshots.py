@@ -23,7 +23,7 @@ def snapshot_made(tx: Tx, flow: Running) -> Any:
 
 def snapshot_failed(tx: Tx, flow: Running, error: str, details: str) -> None:
     states.update(tx, "snapshot", flow.subject_id, status="error")
-    messages.add(tx, flow.project_id, flow.request_id, "009", "013", "VOLUME_SNAPSHOT", flow.subject_id)
+    messages.add(tx, flow, "009", "013", "VOLUME_SNAPSHOT")
 
 
 CREATE_SNAPSHOT = Flow(
@@ -82,7 +82,7 @@ def backup_made(tx: Tx, flow: Running) -> Any:
 def backup_failed(tx: Tx, flow: Running, error: str, details: str) -> None:
     states.update(tx, "backup", flow.subject_id, status="error", fail_reason=error[:255])
     let_go(tx, flow.subject_id)
-    messages.add(tx, flow.project_id, flow.request_id, "013", "020", "VOLUME_BACKUP", flow.subject_id)
+    messages.add(tx, flow, "013", "020", "VOLUME_BACKUP")
 
 
 CREATE_VOLUME_BACKUP = Flow(

@@ -17,7 +17,7 @@ DOWNLOADING, REVERTING, RESTORING, RETYPING = "downloading", "reverting", "resto
 
 def tell(tx: Tx, flow: Running, action: str, detail: str) -> None:
     """The owner finds in the messages what became of it (volume/messages.py)."""
-    messages.add(tx, flow.project_id, flow.request_id, action, detail, "VOLUME", flow.subject_id)
+    messages.add(tx, flow, action, detail, "VOLUME")
 
 
 # create and delete

@@ -1,7 +1,7 @@
 """What users are told of what went wrong behind their requests (Cinder: cinder/message)."""
 
 import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -35,12 +35,24 @@ DETAILS = {
 LISTED = Listed("message", MESSAGES, "messages", {"event_id": "event_id", "guaranteed_until": "expires_at"}, {})
 
 
-def add(tx: Tx, project_id: str, request_id: str, action: str, detail: str, kind: str, id: str) -> None:
+class Work(Protocol):
+    """What went wrong: a flow, of whose project and request, and what it was about."""
+
+    @property
+    def project_id(self) -> str: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def subject_id(self) -> str: ...
+
+
+def add(tx: Tx, work: Work, action: str, detail: str, kind: str) -> None:
     """`action`, `detail`: keys above; `kind`: VOLUME, VOLUME_SNAPSHOT, VOLUME_BACKUP."""
     tx.execute(
         MESSAGES.insert().values(
-            id=new_id(), project_id=project_id, request_id=request_id, resource_type=kind, resource_uuid=id,
-            action_id=action, detail_id=detail, message_level="ERROR", created_at=now(), expires_at=now() + LIFE,
+            id=new_id(), project_id=work.project_id, request_id=work.request_id, resource_type=kind,
+            resource_uuid=work.subject_id, action_id=action, detail_id=detail, message_level="ERROR",
+            created_at=now(), expires_at=now() + LIFE,
         )
     )  # fmt: skip
 
