@@ -35,8 +35,10 @@ from kilonova.flows.stories import FLOWS as SERVER_FLOWS
 from kilonova.flows.subject import SUBJECTS
 from kilonova.host.contract import ControlSide
 from kilonova.host.fake import FakeHost
+from kilonova.identity.limits import in_force
 from kilonova.image.images import sweep
 from kilonova.image.imports import Imports
+from kilonova.image.quotas import Limits
 from kilonova.image.routes import SERVICE as IMAGE
 from kilonova.image.store import FileStore
 from kilonova.network.routes import SERVICE as NETWORK
@@ -67,6 +69,7 @@ class Shared:
     fernet: MultiFernet
     imports: Imports
     storage: StorageActions | None = None
+    limits: Limits = in_force
 
 
 NOTES = ("free_port", "swapped", "came_with")
