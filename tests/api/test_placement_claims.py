@@ -45,6 +45,21 @@ def test_a_report_writes_only_what_differs(database: Database, host: str) -> Non
     assert generation(database) == before + 1
 
 
+def test_a_ratio_and_what_is_reserved_are_the_operators(database: Database, host: str) -> None:
+    """Set by `openstack resource provider inventory set`; a host's next report leaves them, and tells of its size."""
+    set_ = {"total": 4, "allocation_ratio": 1.5, "reserved": 1, "max_unit": 2}
+    database.write(
+        lambda tx: providers.update_inventory(tx, providers.get(tx, HOST), "VCPU", {**providers.INVENTORY_DEFAULTS, **set_})
+    )
+    larger = INVENTORIES | {"VCPU": {"total": 8, "allocation_ratio": 2.0}}
+    database.write(lambda tx: providers.ensure_provider(tx, HOST, "host-1", larger))
+    (left,) = (row for row in database.read(lambda tx: providers.inventories(tx, HOST)) if row["resource_class"] == "VCPU")
+    assert (left["total"], left["allocation_ratio"], left["reserved"]) == (8, 1.5, 1)
+    before = generation(database)
+    database.write(lambda tx: providers.ensure_provider(tx, HOST, "host-1", larger))
+    assert generation(database) == before
+
+
 def test_a_report_without_a_class_in_use_keeps_it(database: Database, host: str) -> None:
     claim(database, str(uuid.uuid4()), {"DISK_GB": 2})
     less = {"VCPU": INVENTORIES["VCPU"]}

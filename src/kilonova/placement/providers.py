@@ -28,6 +28,7 @@ MAX_INT = 0x7FFFFFFF
 INVENTORY_DEFAULTS: dict[str, Any] = {
     "reserved": 0, "min_unit": 1, "max_unit": MAX_INT, "step_size": 1, "allocation_ratio": 1.0,
 }  # fmt: skip
+OPERATORS = ("allocation_ratio", "reserved")
 RETRY = "Another thread concurrently updated the resource provider data. Please retry your update"
 
 
@@ -250,8 +251,10 @@ def _delete(tx: Tx, uuid: str, resource_class: str) -> None:
 def ensure_provider(tx: Tx, uuid: str, name: str, inventories_: Mapping[str, Mapping[str, Any]]) -> Row:
     """A host reports itself (Nova: `update_provider_tree`): the provider exists, and has exactly these inventories.
 
-    Writes only what differs. A class that is still allocated keeps its inventory, whatever was reported, so that a
-    report never fails for what runs. When the name belonged to an older uuid without allocations, that one goes.
+    A ratio and what is reserved are the host's to say once: from then on they are the operator's, who sets them here
+    (Nova: initial_cpu_allocation_ratio). Writes only what differs. A class that is still allocated keeps its inventory,
+    whatever was reported, so that a report never fails for what runs. When the name belonged to an older uuid without
+    allocations, that one goes.
     """
     row = tx.first(sa.select(PROVIDERS).where(PROVIDERS.c.uuid == uuid))
     if row is None:
@@ -263,6 +266,8 @@ def ensure_provider(tx: Tx, uuid: str, name: str, inventories_: Mapping[str, Map
         row = update(tx, uuid, name, None, False, False)
     present = {item["resource_class"]: item for item in inventories(tx, uuid)}
     wanted = {key: {**INVENTORY_DEFAULTS, **values} for key, values in inventories_.items()}
+    for resource_class in set(present) & set(wanted):
+        wanted[resource_class] |= {field: present[resource_class][field] for field in OPERATORS}
     for resource_class in set(present) - set(wanted):
         used = sa.select(ALLOCATIONS.c.consumer).where(
             ALLOCATIONS.c.provider == uuid, ALLOCATIONS.c.resource_class == resource_class
