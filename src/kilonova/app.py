@@ -36,7 +36,8 @@ from kilonova.identity.tokens import Authenticator
 from kilonova.image import fetch, images, quotas
 from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
-from kilonova.image.store import FileStore
+from kilonova.image.store import Stores
+from kilonova.image.stores import StoreConfig, make_store
 from kilonova.model.errors import KilonovaError
 from kilonova.network.routes import SERVICE as NETWORK
 from kilonova.placement.routes import SERVICE as PLACEMENT
@@ -54,7 +55,7 @@ class Shared:
 
     fernet: KeyRing
     identity: security.Settings
-    images: FileStore
+    images: Stores
     imports: Imports
     limits: quotas.Limits
     flows: FlowActions
@@ -79,24 +80,24 @@ class Cloud:
         config = self.config
         self.database = statedir.open_database(config)
         self._ending.callback(self.database.close)
-        store = FileStore(config.images_dir)
+        stores = self._make_stores()
         doorbell = Doorbell()
         node = self.known["id"]
         self.journal = Journal(
             self.database, mortals(stories.flows(keep_shelved=config.keep_shelved)), SUBJECTS, doorbell, node
         )
         self.journal.void_leases()
-        images.sweep(self.database, store)
+        images.sweep(self.database, stores)
         cidr = self._ensure_plane()
         self.asks = Asks()
         flows, storage = FlowActions(self.journal, self.asks, config.vif_type), StorageActions(self.journal, self.asks)
         sealer = statedir.load_sealer(config)  # first: an older cloud's token keys have sealed what it opens
         settings = security.Settings(sealer, security.parse(config.security))
-        imports = Imports(self.database, store, fetch.WebSource(tuple(map(fetch.parse, config.web_download))))
+        imports = Imports(self.database, stores, fetch.WebSource(tuple(map(fetch.parse, config.web_download))))
         self._ending.callback(imports.stop)
-        shared = Shared(statedir.load_fernet(config), settings, store, imports, limits.in_force, flows, storage)
-        self.known |= seed.seed(self.database, store, config, self.known | cidr)
-        self.runner = self._make_runner(store)  # waits for libvirtd, which came up meanwhile
+        shared = Shared(statedir.load_fernet(config), settings, stores, imports, limits.in_force, flows, storage)
+        self.known |= seed.seed(self.database, stores, config, self.known | cidr)
+        self.runner = self._make_runner(stores)  # waits for libvirtd, which came up meanwhile
         consoles = ConsoleDoor(self.database, flows, self.url)
         self.application = Application(
             SERVICES,
@@ -147,10 +148,17 @@ class Cloud:
         self.known |= {"netns": self.plane.netns}
         return {"public_cidr": str(self.plane.public_cidr)}
 
-    def _make_runner(self, store: FileStore) -> HostRunner:
+    def _make_stores(self) -> Stores:
+        made = []
+        for store in self.config.image_stores:
+            place = StoreConfig(store.name, self.config.images_dir(store.name), self.known["id"], dict(store.options))
+            made.append(make_store(store.kind, place))
+        return Stores(made, self.config.staged_images_dir)
+
+    def _make_runner(self, stores: Stores) -> HostRunner:
         """This machine as a host: all it gets of the control side is the seam."""
         name = socket.gethostname()
-        control = LocalControlSide(self.database, self.journal, self.asks, store, name)
+        control = LocalControlSide(self.database, self.journal, self.asks, stores, name)
         host: Host
         if self.config.fake:
             host = FakeHost(name, self.config.state / "fake")

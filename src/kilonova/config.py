@@ -5,8 +5,9 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class VolumeBackend:
-    """name: Cinder's volume_backend_name; kind: in host/storage; options: Cinder's, such as rbd_pool."""
+class Backend:
+    """Where bytes lie. name: of volumes Cinder's volume_backend_name, of images Glance's store identifier; kind: in
+    host/storage, or in image/stores; options: Cinder's, such as rbd_pool, or Glance's."""
 
     name: str
     kind: str
@@ -33,7 +34,8 @@ class Config:
     keep_shelved: bool = False  # Nova's shelved_offload_time of -1
     physnets: tuple[tuple[str, str], ...] = ()  # (physical network, link)
     overlay: str = ""  # this host's address for VXLAN
-    volume_backends: tuple[VolumeBackend, ...] = (VolumeBackend("file", "file"),)
+    volume_backends: tuple[Backend, ...] = (Backend("file", "file"),)
+    image_stores: tuple[Backend, ...] = (Backend("file", "file"),)  # the first is the default
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
@@ -70,8 +72,12 @@ class Config:
         return self.state / "clouds.yaml"
 
     @property
-    def images_dir(self) -> Path:
-        return self.state / "images"
+    def staged_images_dir(self) -> Path:
+        return self.state / "staged-images"
+
+    def images_dir(self, store: str) -> Path:
+        """Of an image store's own."""
+        return self.state / ("images" if store == "file" else f"images-{store}")
 
     @property
     def fernet_keys(self) -> Path:

@@ -9,7 +9,7 @@ from kilonova.config import Config
 from kilonova.db.engine import Database, Tx
 from kilonova.identity import seed as identity
 from kilonova.image import images
-from kilonova.image.store import FileStore
+from kilonova.image.store import Stores
 from kilonova.model.errors import KilonovaError
 from kilonova.model.ids import new_id
 from kilonova.network import seed as network
@@ -20,7 +20,7 @@ GUEST_PROPERTIES = {"hw_scsi_model": "virtio-scsi"}  # the one SCSI controller t
 BUILT_GUEST = Path(__file__).resolve().parents[2] / "build" / "guest.qcow2"
 
 
-def seed(database: Database, store: FileStore, config: Config, known: dict[str, Any]) -> dict[str, Any]:
+def seed(database: Database, stores: Stores, config: Config, known: dict[str, Any]) -> dict[str, Any]:
     """Returns cloud.json's `images`, `flavors`, `networks` and `public_cidr`. `known` is what cloud.json said before."""
     cidr = known.get("public_cidr") or config.public_cidr or "172.24.0.0/24"
 
@@ -35,12 +35,12 @@ def seed(database: Database, store: FileStore, config: Config, known: dict[str, 
         return {"flavors": compute.seed(tx), "networks": networks, "public_cidr": cidr}
 
     with ThreadPoolExecutor(1) as beside:  # passwords and images are hashed, which two CPUs do at once
-        found = beside.submit(_images, database, store, config, known.get("images", {}))
+        found = beside.submit(_images, database, stores, config, known.get("images", {}))
         seeded = database.write(write)
     return seeded | {"images": found.result()}
 
 
-def _images(database: Database, store: FileStore, config: Config, known: dict[str, Any]) -> dict[str, Any]:
+def _images(database: Database, stores: Stores, config: Config, known: dict[str, Any]) -> dict[str, Any]:
     wanted = dict(config.images)
     built = [name for name in GUEST_NAMES if name not in wanted and name not in known]
     for name in built:
@@ -52,7 +52,7 @@ def _images(database: Database, store: FileStore, config: Config, known: dict[st
         identifier = new_id()
         disk_format = "qcow2" if path.open("rb").read(4) == b"QFI\xfb" else "raw"
         properties = GUEST_PROPERTIES if name in built else {}
-        images.register(database, store, identifier, images.FromFile(name, path, disk_format, properties=properties))
+        images.register(database, stores, identifier, images.FromFile(name, path, disk_format, properties=properties))
         found[name] = {"id": identifier, "file": str(path.resolve())}
     return found
 

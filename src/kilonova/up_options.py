@@ -4,14 +4,14 @@ import functools
 import inspect
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from kilonova.config import Config, VolumeBackend
+from kilonova.config import Backend, Config
 from kilonova.model.errors import KilonovaError
 
 LONGEST_PUBLIC = 29  # bits of the prefix
@@ -47,6 +47,12 @@ VifType = Annotated[Literal["bridge", "tap"], _host("bridge: libvirt makes the t
 Backends = Annotated[
     list[str] | None, _host("NAME=KIND[,OPTION=VALUE…], where volumes lie; may be repeated; none: file=file.")
 ]
+ImageStores = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=KIND[,OPTION=VALUE…], where images lie, the first by default; may be repeated; none: file=file."
+    ),
+]
 Security = Annotated[
     list[str] | None, typer.Option(help="NAME=VALUE of Keystone's section security_compliance; may be repeated.")
 ]
@@ -67,6 +73,7 @@ class UpOptions:
     """One field an option, in the order in which `--help` tells them."""
 
     image: Images = None
+    image_store: ImageStores = None
     guest_image: GuestImage = None
     database: Database = ""
     port: Annotated[int, _door("0 picks a free one.", min=0, max=65535)] = 8780
@@ -122,6 +129,7 @@ class UpOptions:
             physnets=_physnets(self.physnet or []),
             overlay=_overlay(self.overlay),
             volume_backends=_volume_backends(self.volume_backend or ["file=file"]),
+            image_stores=_image_stores(self.image_store or ["file=file"]),
             security=_security(self.security or []),
             web_download=_web_download(self.web_download or []),
             policy=_absolute(self.policy),
@@ -207,22 +215,34 @@ def _physnets(entries: list[str]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _volume_backends(entries: list[str]) -> tuple[VolumeBackend, ...]:
+def _volume_backends(entries: list[str]) -> tuple[Backend, ...]:
     from kilonova.host.storage import BACKENDS
 
-    found: list[VolumeBackend] = []
+    return _backends("--volume-backend", entries, BACKENDS, "fast=iscsi", "ceph=rbd,rbd_pool=volumes")
+
+
+def _image_stores(entries: list[str]) -> tuple[Backend, ...]:
+    from kilonova.image.stores import STORES
+
+    return _backends("--image-store", entries, STORES, "file=file", "ceph=rbd,rbd_store_pool=images")
+
+
+def _backends(
+    option: str, entries: list[str], kinds: Collection[str], example: str, with_options: str
+) -> tuple[Backend, ...]:  # fmt: skip
+    found: list[Backend] = []
     for entry in entries:
         given, *options = [part.partition("=")[::2] for part in entry.split(",")]
         name, kind = given
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or kind not in BACKENDS:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or kind not in kinds:
             raise typer.BadParameter(
-                f"--volume-backend {entry}: write it as fast=iscsi; the kinds are {', '.join(sorted(BACKENDS))}"
+                f"{option} {entry}: write it as {example}; the kinds are {', '.join(sorted(kinds))}"
             )
-        if not all(option and value for option, value in options):
-            raise typer.BadParameter(f"--volume-backend {entry}: write its options as ceph=rbd,rbd_pool=volumes")
+        if not all(key and value for key, value in options):
+            raise typer.BadParameter(f"{option} {entry}: write its options as {with_options}")
         if name in [each.name for each in found]:
-            raise typer.BadParameter(f"--volume-backend {entry}: there is another of that name")
-        found.append(VolumeBackend(name, kind, tuple(options)))
+            raise typer.BadParameter(f"{option} {entry}: there is another of that name")
+        found.append(Backend(name, kind, tuple(options)))
     return tuple(found)
 
 

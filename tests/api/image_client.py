@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx
 import openapi
+from image_stores import file_stores
 from starlette.testclient import TestClient
 
 from kilonova.db.engine import Database
 from kilonova.image.fetch import WebSource
 from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE
-from kilonova.image.store import FileStore
 from kilonova.web.call import Context
 from kilonova.web.router import Application
 
@@ -26,16 +26,22 @@ PATCH = "application/openstack-images-v2.1-json-patch"
 
 
 class Glance:
-    def __init__(self, database: Database, directory: Path, web: WebSource | None = None) -> None:
-        self.store = FileStore(directory / "images")
+    """`stores`: names of directories, the first by default."""
+
+    def __init__(
+        self, database: Database, directory: Path, web: WebSource | None = None, stores: tuple[str, ...] = ()
+    ) -> None:  # fmt: skip
+        self.directory, self.kept = directory, directory / "images"
+        self.stores = file_stores(directory, *stores)
+        self.store = self.stores.default
         self.database = database
         who = {
             name: Context(user_id=name, project_id=PROJECTS[name], roles=frozenset(roles))
             for name, roles in ROLES.items()
         }
-        self.imports = Imports(database, self.store, web)
+        self.imports = Imports(database, self.stores, web)
         self.limits: dict[str, int] = {}  # what every project may have
-        shared = SimpleNamespace(images=self.store, imports=self.imports, limits=lambda *_: self.limits)
+        shared = SimpleNamespace(images=self.stores, imports=self.imports, limits=lambda *_: self.limits)
         self.app = Application([SERVICE], database, lambda _, token: who[token], shared, "http://testserver")
         self.http = TestClient(self.app, raise_server_exceptions=False)
 
@@ -65,7 +71,9 @@ class Glance:
         return [image["name"] for image in answer.json()["images"]]
 
     def files(self) -> list[str]:
-        return sorted(path.name for path in self.store.directory.iterdir())
+        """All that is kept in the default store, and what is staged."""
+        staged = [f"{path.name}.staged" for path in (self.directory / "staged").iterdir()]
+        return sorted(staged + [path.name for path in self.kept.iterdir()])
 
 
 def qcow2(path: Path, *options: str, size: str = "1M") -> bytes:

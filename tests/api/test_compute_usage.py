@@ -7,11 +7,11 @@ from urllib.parse import quote
 
 import pytest
 from compute_client import ADMIN, DEMO, DEMO_PROJECT, OTHER, OTHER_PROJECT, Nova, messages
+from image_stores import file_stores
 
 from kilonova.compute import states
 from kilonova.compute.more_routes import GONE
 from kilonova.db.engine import Database
-from kilonova.image.store import FileStore
 
 JANUARY, FEBRUARY = "2026-01-01T00:00:00", "2026-02-01T00:00:00"
 
@@ -168,7 +168,7 @@ def test_images_in_nova_s_words(nova: Nova) -> None:
 
 
 def test_images_metadata_and_end(nova: Nova, tmp_path: Path) -> None:
-    nova.shared.images = FileStore(tmp_path)  # type: ignore[attr-defined]
+    nova.shared.images = file_stores(tmp_path)  # type: ignore[attr-defined]
     id = nova.add_image(name="mine", visibility="public", owner=DEMO_PROJECT, properties={"a": "1"})
 
     def put(path: str, body: Any, token: str = DEMO) -> Any:

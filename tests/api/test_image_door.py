@@ -70,8 +70,8 @@ def test_upload_and_download(glance: Glance) -> None:
 def test_a_hole_in_a_raw_image_takes_no_room(glance: Glance, tmp_path: Path) -> None:
     data = b"x" + bytes((8 << 20) - 2) + b"y"
     (tmp_path / "raw").write_bytes(data)
-    measured = glance.store.adopt("holes", tmp_path / "raw", "raw")
-    path = glance.store.path("holes")
+    measured = glance.stores.adopt("holes", tmp_path / "raw", "raw")
+    path = glance.kept / "holes"
     assert measured.size == len(data) and measured.checksum == hashlib.md5(data).hexdigest()
     assert path.read_bytes() == data and path.stat().st_blocks * 512 < 4 << 20
 
@@ -79,17 +79,17 @@ def test_a_hole_in_a_raw_image_takes_no_room(glance: Glance, tmp_path: Path) -> 
 def test_two_images_of_one_file_share_its_bytes(glance: Glance, tmp_path: Path) -> None:
     source = tmp_path / "guest.raw"
     source.write_bytes(b"guest" * 1000)
-    first, second = (glance.store.adopt(name, source, "raw") for name in ("one", "two"))
+    first, second = (glance.stores.adopt(name, source, "raw") for name in ("one", "two"))
     assert first == second
-    assert glance.store.path("one").samefile(glance.store.path("two"))
-    assert not glance.store.path("one").samefile(source)
+    assert (glance.kept / "one").samefile(glance.kept / "two")
+    assert not (glance.kept / "one").samefile(source)
     glance.store.delete("one")
     assert b"".join(glance.store.read("two")) == source.read_bytes()
-    assert glance.store.adopt("three", source, "raw") == first  # the file it would be linked to is gone
+    assert glance.stores.adopt("three", source, "raw") == first  # the file it would be linked to is gone
     source.write_bytes(b"other" * 1001)
-    assert glance.store.adopt("four", source, "raw").size == 5005
+    assert glance.stores.adopt("four", source, "raw").size == 5005
     assert b"".join(glance.store.read("two")) == b"guest" * 1000
-    assert sorted(path.name for path in glance.store.directory.iterdir()) == ["four", "three", "two"]
+    assert sorted(path.name for path in glance.kept.iterdir()) == ["four", "three", "two"]
 
 
 def test_qcow2_is_measured(glance: Glance, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_full_disk_is_told(glance: Glance, monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(errno.ENOSPC, "No space left on device")
 
     image = glance.image()
-    monkeypatch.setattr("kilonova.image.store.os.fsync", full)
+    monkeypatch.setattr("kilonova.image.stores.file.os.fsync", full)
     for kind in ("file", "stage"):
         refused = glance.upload(image["id"], b"data", kind=kind)
         assert refused.status_code == 413 and "No space left on device" in refused.text
@@ -205,9 +205,9 @@ def test_sweep_after_a_crash(glance: Glance) -> None:
     image, kept = glance.image(), glance.image()
     assert glance.upload(kept["id"], b"kept").status_code == 204
     glance.database.write(lambda tx: images.move(tx, image["id"], "queued", "saving"))
-    (glance.store.directory / f"{image['id']}.0011.part").write_bytes(b"half")
-    (glance.store.directory / str(uuid.uuid4())).write_bytes(b"orphan")
-    assert len(images.sweep(glance.database, glance.store)) == 2
+    (glance.kept / f"{image['id']}.0011.part").write_bytes(b"half")
+    (glance.kept / str(uuid.uuid4())).write_bytes(b"orphan")
+    assert len(images.sweep(glance.database, glance.stores)) == 2
     assert glance.files() == [kept["id"]]
     assert glance("GET", f"/images/{image['id']}").json()["status"] == "queued"
 
@@ -375,10 +375,10 @@ def test_a_seeded_file_and_its_spec(glance: Glance, tmp_path: Path) -> None:
     def seed() -> Any:
         properties = {"hw_disk_bus": "ide", "kernel_id": "k"}
         asked = images.FromFile("guest", source, "qcow2", min_disk=1, properties=properties)
-        return images.register(glance.database, glance.store, image_id, asked)
+        return images.register(glance.database, glance.stores, image_id, asked)
 
     assert seed()["id"] == seed()["id"] == image_id
-    assert glance.store.path(image_id).read_bytes() == data and source.exists()
+    assert (glance.kept / image_id).read_bytes() == data and source.exists()
     spec = glance.database.read(lambda tx: images.image_spec(tx, image_id))
     assert (spec.disk_format, spec.size, spec.min_disk_gb, spec.kernel_id) == ("qcow2", len(data), 1, "k")
     assert glance.names("bob") == ["guest"]
@@ -409,7 +409,7 @@ def test_locations(glance: Glance) -> None:
     glance.upload(image["id"], b"data")
     assert glance("POST", path, url).status_code == 409
     shown = glance("GET", path, who="nova").json()
-    assert shown == [{"url": f"file://{glance.store.path(image['id'])}", "metadata": {"store": "file"}}]
+    assert shown == [{"url": f"file://{glance.kept / image['id']}", "metadata": {"store": "file"}}]
     assert glance("GET", path).status_code == 403
     private = glance.image(visibility="private")
     assert glance("POST", f"/images/{private['id']}/locations", url, who="bob").status_code == 404

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from image_client import Glance, qcow2
+from image_stores import put
 
 from kilonova.db.engine import Database
-from kilonova.image.store import FileStore
+from kilonova.image.stores import FileStore, StoreConfig
 from kilonova.model.errors import UnsupportedMediaType
 
 PASSWD = "/etc/passwd"
@@ -26,7 +27,7 @@ DESCRIPTOR = (
 
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
-    return FileStore(tmp_path / "images")
+    return FileStore(StoreConfig("file", tmp_path / "images"))
 
 
 def disk(path: Path, kind: str, *options: str, size: str = "1M") -> bytes:
@@ -36,9 +37,8 @@ def disk(path: Path, kind: str, *options: str, size: str = "1M") -> bytes:
 
 def refused(store: FileStore, content: bytes, disk_format: str, piece: int = 1 << 16) -> str:
     """Why; however it is cut on its way."""
-    pieces = [content[place : place + piece] for place in range(0, len(content), piece)]
     with pytest.raises(UnsupportedMediaType) as caught:
-        store.write("image", iter(pieces), disk_format)
+        put(store, "image", content, disk_format, piece)
     assert list(store.directory.iterdir()) == []
     return caught.value.message
 
@@ -94,7 +94,7 @@ def test_a_vmdk_of_flat_files(store: FileStore, tmp_path: Path) -> None:
 
 def test_a_sparse_vmdk_whose_descriptor_leads_elsewhere(store: FileStore, tmp_path: Path) -> None:
     content = disk(tmp_path / "s.vmdk", "vmdk", "-o", "subformat=monolithicSparse")
-    assert store.write("good", iter([content]), "vmdk").virtual_size == 1 << 20
+    assert put(store, "good", content, "vmdk").virtual_size == 1 << 20
     store.delete("good")
     text = DESCRIPTOR.format(kind="monolithicFlat", extent="FLAT", path=PASSWD).encode()
     assert refused(store, content[:512] + text.ljust(0x2800, b"\0") + content[512 + 0x2800 :], "vmdk")
@@ -129,10 +129,10 @@ def test_bombs_are_kept_as_they_are(store: FileStore) -> None:
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("disk.raw", bytes(64 << 20))
     for content in (gzip.compress(bytes(64 << 20)), zipped.getvalue()):
-        data = store.write("bomb", iter([content]), "raw")
+        data = put(store, "bomb", content, "raw")
         assert data.size == data.virtual_size == len(content) < 1 << 20
         assert store.path("bomb").stat().st_size == len(content)
         with pytest.raises(UnsupportedMediaType):
-            store.write("other", iter([content]), "qcow2")
-        packed = store.write("packed", iter([content]), "qcow2", "compressed")
+            put(store, "other", content, "qcow2")
+        packed = put(store, "packed", content, "qcow2", container_format="compressed")
         assert (packed.size, packed.virtual_size) == (len(content), None)

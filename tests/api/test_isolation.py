@@ -8,6 +8,7 @@ import httpx
 import pytest
 from compute_client import ADMIN, CONTEXTS, DEMO, DOMAIN, OTHER, READER, SYSTEM, Nova, authenticate
 from cryptography.fernet import Fernet, MultiFernet
+from image_stores import file_stores
 from starlette.testclient import TestClient
 
 from kilonova.app import SERVICES
@@ -24,7 +25,6 @@ from kilonova.identity.limits import in_force
 from kilonova.identity.security import Settings
 from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
-from kilonova.image.store import FileStore
 from kilonova.model.ids import new_id
 from kilonova.network.routes import SERVICE as NETWORK
 from kilonova.placement.routes import SERVICE as PLACEMENT
@@ -102,7 +102,7 @@ class Everything:
         self.nova = Nova(database)
         found = database.write(lambda tx: seed.seed(tx, admin_password="a", demo_password="d"))
         fernet = MultiFernet([Fernet(Fernet.generate_key())])
-        store = FileStore(folder)
+        store = file_stores(folder)
         shared = SimpleNamespace(
             flows=self.nova.shared.flows, images=store, imports=Imports(database, store), limits=in_force,
             fernet=fernet, identity=Settings(fernet),

@@ -10,6 +10,7 @@ import openapi
 import pytest
 from compute_client import ADMIN, CONTEXTS, DEMO, DEMO_PROJECT, DOMAIN, OTHER, OTHER_PROJECT, READER, authenticate
 from cryptography.fernet import Fernet, MultiFernet
+from image_stores import file_stores
 from starlette.testclient import TestClient
 
 from kilonova.compute.routes import SERVICE as COMPUTE
@@ -29,7 +30,6 @@ from kilonova.identity.limits import in_force
 from kilonova.identity.tables import PROJECTS
 from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
-from kilonova.image.store import FileStore
 from kilonova.volume import seed
 from kilonova.volume.routes import SERVICE as VOLUME
 from kilonova.web.router import Application
@@ -60,7 +60,7 @@ class Cinder:
         self.in_project = database.engine.dialect.name == "postgresql"
         self.host = FakeHost("host-1", folder / "fake")
         self.host.backends = ("file", "other")
-        asks, images = Answering(self.host), FileStore(folder / "images")
+        asks, images = Answering(self.host), file_stores(folder)
         self.journal = Journal(database, STORIES, SUBJECTS, Doorbell(), "node")
         self.control = LocalControlSide(database, self.journal, asks, images, self.host.name)
         self.storage = StorageActions(self.journal, asks)

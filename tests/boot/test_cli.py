@@ -54,6 +54,8 @@ def test_each_command_explains_itself_and_all_its_options(command: str) -> None:
         ("up --volume-backend fast=floppy", "the kinds are"),
         ("up --volume-backend a=file --volume-backend a=iscsi", "there is another of that name"),
         ("up --volume-backend a=file,rbd_pool", "write its options as ceph=rbd,rbd_pool=volumes"),
+        ("up --image-store fast=floppy", "the kinds are file, rbd, s3"),
+        ("up --image-store a=file,filesystem_store_datadir", "write its options as ceph=rbd,rbd_store_pool=images"),
         ("trace", "Missing argument"),
     ],
 )

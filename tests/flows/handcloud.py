@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet, MultiFernet
+from image_stores import file_stores
 from kept import Kept
 from starlette.testclient import TestClient
 from wire import wired
@@ -40,7 +41,7 @@ from kilonova.image.images import sweep
 from kilonova.image.imports import Imports
 from kilonova.image.quotas import Limits
 from kilonova.image.routes import SERVICE as IMAGE
-from kilonova.image.store import FileStore
+from kilonova.image.store import Stores
 from kilonova.network.routes import SERVICE as NETWORK
 from kilonova.network.tables import PORTS
 from kilonova.placement.tables import ALLOCATIONS
@@ -65,7 +66,7 @@ class Crash(BaseException):
 @dataclass(frozen=True)
 class Shared:
     flows: FlowActions
-    images: FileStore
+    images: Stores
     fernet: MultiFernet
     imports: Imports
     storage: StorageActions | None = None
@@ -113,7 +114,7 @@ class HandCloud:
             return control_step(row, host)
 
         self.journal.control_step = watched  # type: ignore[method-assign]
-        images, asks = FileStore(self.folder / "images"), Asks()
+        images, asks = file_stores(self.folder), Asks()
         sweep(self.database, images)
         local = LocalControlSide(self.database, self.journal, asks, images, self.host.name)
         self.control_side: ControlSide = wired(ControlSide, local)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from handcloud import DEMO, Shared
+from image_stores import file_stores
 from starlette.testclient import TestClient
 from wire import wired
 
@@ -29,7 +30,6 @@ from kilonova.host.fake import FakeHost
 from kilonova.host.fake_consoles import BANNER
 from kilonova.image.imports import Imports
 from kilonova.image.routes import SERVICE as IMAGE
-from kilonova.image.store import FileStore
 from kilonova.model.errors import Unavailable
 from kilonova.network.routes import SERVICE as NETWORK
 from kilonova.web.router import Application
@@ -39,7 +39,7 @@ class Region:
     """The control side with its workers, and two fake hosts with theirs, each behind its own wire."""
 
     def __init__(self, database: Database, folder: Path) -> None:
-        self.database, self.asks, images = database, Asks(), FileStore(folder / "images")
+        self.database, self.asks, images = database, Asks(), file_stores(folder)
         journal = Journal(database, FLOWS, SUBJECTS, Doorbell(), "node")
         flows, imports = FlowActions(journal, self.asks, "bridge"), Imports(database, images)
         shared = Shared(flows, images, None, imports)  # type: ignore[arg-type]

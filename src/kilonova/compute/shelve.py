@@ -9,8 +9,7 @@ from kilonova.compute import schemas as s
 from kilonova.compute.tables import SERVERS
 from kilonova.compute.verbs import Asked
 from kilonova.db.engine import Tx
-from kilonova.image import delivery
-from kilonova.image.store import FileStore
+from kilonova.image import images
 from kilonova.model.errors import BadRequest, Conflict, Forbidden
 from kilonova.model.ids import iso, now
 from kilonova.web.call import Call
@@ -93,6 +92,4 @@ def drop_image(tx: Tx, call: Call, server_id: str) -> None:
     """Of a shelved server that is deleted (Nova: in `_delete` of its API)."""
     image_id = servers.get(tx, call.context, server_id)["system_metadata"].get(IMAGE)
     if image_id:
-        store: FileStore = call.services.images
-        delivery.forget(tx, image_id)
-        tx.after_commit(lambda: store.delete(image_id))
+        images.remove(tx, call.services.images, image_id)

@@ -15,8 +15,8 @@ from kilonova.flows.sync_power import sync_power_states
 from kilonova.host.contract import Answer, Ask
 from kilonova.host.storage.file import copy_at_rest
 from kilonova.image import delivery
-from kilonova.image.store import FileStore
-from kilonova.model.errors import HostError, NotFound
+from kilonova.image.store import Stores
+from kilonova.model.errors import APIError, HostError, NotFound
 from kilonova.model.specs import HostInventory, HostNetwork, ServerSpec
 from kilonova.network import agents, associations, ports
 from kilonova.network.desired import Desired
@@ -30,7 +30,7 @@ class LocalControlSide:
     database: Database
     journal: Journal
     asks: Asks
-    images: FileStore
+    images: Stores
     host: str
 
     def __post_init__(self) -> None:
@@ -75,8 +75,10 @@ class LocalControlSide:
 
     def fetch_image(self, image_id: str, target: Path) -> None:
         try:
-            copy_at_rest(self.images.path(image_id), target)
-        except HostError as error:
+            here = delivery.fetch(self.database, self.images, image_id, target)
+            if here is not None:
+                copy_at_rest(here, target)
+        except (HostError, APIError) as error:
             raise HostError(f"The data of image {image_id} cannot be read.") from error
 
     def store_image(self, image_id: str, source: Path, disk_format: str) -> None:

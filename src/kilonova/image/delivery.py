@@ -10,8 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Database, Tx
-from kilonova.image import images
-from kilonova.image.store import FileStore, pieces
+from kilonova.image import images, locations
+from kilonova.image.intake import Intake
+from kilonova.image.store import Stores
+from kilonova.image.stores.file import pieces, write_sparse
 from kilonova.image.tables import IMAGES, MEMBERS
 from kilonova.model.errors import APIError, HostError
 from kilonova.model.ids import now
@@ -30,7 +32,7 @@ def reserve(
     return image_id
 
 
-def accept(database: Database, store: FileStore, image_id: str, source: Path, disk_format: str) -> None:
+def accept(database: Database, stores: Stores, image_id: str, source: Path, disk_format: str) -> None:
     """The file's bytes become the image's, and it is active: queued → saving → active. Done once, again is nothing.
 
     HostError when the image is gone (its user has deleted it), or its bytes are refused.
@@ -46,15 +48,25 @@ def accept(database: Database, store: FileStore, image_id: str, source: Path, di
     if not database.write(begin):
         return
     try:
-        data = store.write(image_id, pieces(source), disk_format)
-        database.write(lambda tx: images.end_data(tx, image_id, "saving", data))
+        data = stores.write(image_id, Intake(pieces(source), disk_format))
+        database.write(lambda tx: images.end_data(tx, image_id, "saving", data, [stores.default.name]))
     except images.Gone as error:
-        store.delete(image_id)
+        stores.delete(image_id, [stores.default.name])
         raise HostError(error.message) from error
     except APIError as error:
         raise HostError(f"Image {image_id}: {error.message}") from error
     except OSError as error:
         raise HostError(f"Image {image_id} cannot be kept: {error.strerror}.") from error
+
+
+def fetch(database: Database, stores: Stores, image_id: str, target: Path) -> Path | None:
+    """The image's bytes in a new file; or nothing of this, and the file of this machine that has them. APIError when they
+    cannot be had."""
+    held = database.read(lambda tx: locations.held(tx, image_id))
+    if here := stores.path(image_id, held):
+        return here
+    write_sparse(stores.read(image_id, held), target)
+    return None
 
 
 def accept_empty(tx: Tx, image_id: str) -> None:
@@ -63,19 +75,18 @@ def accept_empty(tx: Tx, image_id: str) -> None:
         raise HostError(f"Image {image_id} was deleted before it was whole.")
 
 
-def withdraw(database: Database, store: FileStore, image_id: str) -> None:
+def withdraw(database: Database, stores: Stores, image_id: str) -> None:
     """The image goes, whether its bytes came or not. Nothing when there is none."""
-    database.write(lambda tx: forget(tx, image_id))
-    store.delete(image_id)
+    database.write(lambda tx: images.remove(tx, stores, image_id))
 
 
 def forget(tx: Tx, image_id: str) -> None:
-    """The row alone: whoever still brings its bytes finds it gone, and removes them."""
+    """The row alone, of an image whose bytes have not come: whoever still brings them finds it gone, and removes them."""
     tx.execute(MEMBERS.delete().where(MEMBERS.c.image_id == image_id))
     tx.execute(IMAGES.delete().where(IMAGES.c.id == image_id))
 
 
-def rotate(database: Database, store: FileStore, image_id: str, keep: int) -> list[str]:
+def rotate(database: Database, stores: Stores, image_id: str, keep: int) -> list[str]:
     """Of the backups of the same server, type and owner as this one, remove all but the `keep` newest; their ids.
 
     A protected one stays. Nothing when this one is gone.
@@ -90,5 +101,5 @@ def rotate(database: Database, store: FileStore, image_id: str, keep: int) -> li
     backups = [row for row in database.read(lambda tx: tx.all(query)) if same.items() <= row["properties"].items()]
     excess = [row["id"] for row in backups[keep:] if not row["protected"]]
     for each in excess:
-        withdraw(database, store, each)
+        withdraw(database, stores, each)
     return excess

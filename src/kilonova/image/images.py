@@ -1,6 +1,6 @@
-"""Images: the rows, who may see and change them. Their bytes are store.py's."""
+"""Images: the rows, who may see and change them. Their bytes are in stores/."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Database, Tx
-from kilonova.image import tasks
-from kilonova.image.store import Data, FileStore
+from kilonova.image import locations, tasks
+from kilonova.image.intake import Data
+from kilonova.image.store import Stores
 from kilonova.image.tables import IMAGES, MEMBERS
 from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, NotFound
 from kilonova.model.ids import new_id, now
@@ -126,14 +127,20 @@ def move(tx: Tx, image_id: str, source: str, target: str, **values: Any) -> bool
     return moved.rowcount == 1
 
 
-def delete(tx: Tx, context: Context, store: FileStore, image_id: str) -> None:
+def delete(tx: Tx, context: Context, stores: Stores, image_id: str) -> None:
     """The row now, the bytes once that is committed."""
     row = get_own(tx, context, image_id, "delete")
     if row["protected"]:
         raise Forbidden(f"Image {image_id} is protected and cannot be deleted.")
-    tx.execute(MEMBERS.delete().where(MEMBERS.c.image_id == row["id"]))
-    tx.execute(IMAGES.delete().where(IMAGES.c.id == row["id"]))
-    tx.after_commit(lambda: store.delete(row["id"]))
+    remove(tx, stores, row["id"])
+
+
+def remove(tx: Tx, stores: Stores, image_id: str) -> None:
+    """Whoever still brings its bytes finds it gone, and removes them."""
+    held = locations.held(tx, image_id)
+    tx.execute(MEMBERS.delete().where(MEMBERS.c.image_id == image_id))
+    tx.execute(IMAGES.delete().where(IMAGES.c.id == image_id))
+    tx.after_commit(lambda: stores.delete(image_id, held))
 
 
 # Bytes
@@ -158,13 +165,31 @@ def begin_data(tx: Tx, context: Context, image_id: str, target: str) -> Row:
     return row
 
 
-def end_data(tx: Tx, image_id: str, source: str, data: Data) -> None:
-    """The bytes are in the store. Gone when the image was deleted meanwhile."""
+def end_data(tx: Tx, image_id: str, source: str, data: Data, stores: Iterable[str]) -> None:
+    """The bytes are in these stores. Gone when the image was deleted meanwhile."""
     if not move(tx, image_id, source, "active", **data.columns):
-        raise Gone(
-            f"Image {image_id} could not be found after upload. The image may have been deleted during the upload, "
-            "cleaning up the chunks uploaded."
-        )
+        raise _gone(image_id)
+    locations.add(tx, image_id, stores)
+
+
+def end_staging(tx: Tx, image_id: str, size: int) -> None:
+    """The bytes wait for their import. Gone when the image was deleted meanwhile."""
+    if not move(tx, image_id, "uploading", "uploading", size=size):
+        raise _gone(image_id)
+
+
+def _gone(image_id: str) -> Gone:
+    return Gone(
+        f"Image {image_id} could not be found after upload. The image may have been deleted during the upload, "
+        "cleaning up the chunks uploaded."
+    )
+
+
+def add_copies(tx: Tx, image_id: str, stores: Iterable[str]) -> None:
+    """The bytes are in these stores, too. Gone when the image was deleted meanwhile."""
+    if tx.execute(IMAGES.update().where(IMAGES.c.id == image_id).values(updated_at=now())).rowcount != 1:
+        raise Gone(f"Image {image_id} was deleted while it was copied.")
+    locations.add(tx, image_id, stores)
 
 
 def give_up_data(tx: Tx, image_id: str, source: str) -> None:
@@ -172,27 +197,27 @@ def give_up_data(tx: Tx, image_id: str, source: str) -> None:
     move(tx, image_id, source, "queued", size=None, virtual_size=None)
 
 
-def tell_import(tx: Tx, image_id: str, importing: str = "", failed: str = "") -> None:
-    """Write into the image's properties how its import stands, as Glance does. Nothing when the image is gone."""
+def tell_import(tx: Tx, image_id: str, importing: Iterable[str] = (), failed: Iterable[str] = ()) -> None:
+    """Write into the image's properties which stores its import is on the way to, and which it has not come to, as Glance
+    does. Nothing when the image is gone."""
     row = tx.first(sa.select(IMAGES.c.properties).where(IMAGES.c.id == image_id))
     if row is not None:
-        told = {"os_glance_importing_to_stores": importing, "os_glance_failed_import": failed}
+        told = {"os_glance_importing_to_stores": ",".join(importing), "os_glance_failed_import": ",".join(failed)}
         save(tx, image_id, {"properties": {**row["properties"], **told}})
 
 
-def sweep(database: Database, store: FileStore) -> list[str]:
+def sweep(database: Database, stores: Stores) -> list[str]:
     """At start: what died with its process, uploads and imports, is queued again; files that no image owns are removed."""
 
-    def recover(tx: Tx) -> set[str]:
-        tasks.interrupted(tx)
-        for id in tx.execute(sa.select(IMAGES.c.id).where(IMAGES.c.status == "importing")).scalars().all():
-            tell_import(tx, id, failed=store.id)
+    def recover(tx: Tx) -> tuple[dict[str, set[str]], set[str]]:
+        for task in tasks.interrupted(tx):
+            tell_import(tx, task["image_id"], failed=tasks.targets(task) or [stores.default.name])
         for status in ("saving", "importing"):
             tx.execute(IMAGES.update().where(IMAGES.c.status == status).values(status="queued", size=None))
-        held = IMAGES.c.status.in_(("active", "deactivated", "uploading"))
-        return set(tx.execute(sa.select(IMAGES.c.id).where(held)).scalars())
+        staged = tx.execute(sa.select(IMAGES.c.id).where(IMAGES.c.status == "uploading")).scalars()
+        return locations.held_in(tx), set(staged)
 
-    return store.sweep(database.write(recover))
+    return stores.sweep(*database.write(recover))
 
 
 # For the other rooms
@@ -228,13 +253,13 @@ class FromFile:
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
-def register(database: Database, store: FileStore, id: str, asked: FromFile) -> Row:
+def register(database: Database, stores: Stores, id: str, asked: FromFile) -> Row:
     """An active image of that id; one that there is already is left alone. The file is copied outside the transaction."""
-    data = store.adopt(id, asked.path, asked.disk_format)
-    return database.write(lambda tx: _register(tx, id, asked, data))
+    data = stores.adopt(id, asked.path, asked.disk_format)
+    return database.write(lambda tx: _register(tx, id, asked, data, stores.default.name))
 
 
-def _register(tx: Tx, id: str, asked: FromFile, data: Data) -> Row:
+def _register(tx: Tx, id: str, asked: FromFile, data: Data, store: str) -> Row:
     present = tx.first(sa.select(IMAGES).where(IMAGES.c.id == id))
     if present is not None and present["status"] == "active":
         return present
@@ -247,6 +272,7 @@ def _register(tx: Tx, id: str, asked: FromFile, data: Data) -> Row:
         insert_new(tx.connection, IMAGES, row)
     else:
         tx.execute(IMAGES.update().where(IMAGES.c.id == id).values(**row))
+    locations.add(tx, id, [store])
     made = tx.first(sa.select(IMAGES).where(IMAGES.c.id == id))
     assert made is not None
     return made

@@ -1,4 +1,4 @@
-"""POST /v2/images/{id}/import: bytes that were staged, or lie on the web, become the image's.
+"""POST /v2/images/{id}/import: bytes that were staged, or lie on the web, or in another store, become the image's.
 
 An import is a thread of this process and the row of its task. A restart fails the task and queues the image again
 (`images.sweep`); whatever happens, no bytes are left that no image owns. Glance: glance/async_/flows/api_image_import.py.
@@ -13,9 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Database, Tx
-from kilonova.image import images, quotas, schemas, tasks
+from kilonova.image import images, locations, quotas, schemas, tasks
 from kilonova.image.fetch import FetchError, WebSource
-from kilonova.image.store import Data, FileStore
+from kilonova.image.intake import Data, Intake
+from kilonova.image.store import Stores
 from kilonova.image.tables import IMAGES
 from kilonova.model.errors import BadRequest, Conflict, Forbidden, KilonovaError
 from kilonova.web.call import Call, Reply
@@ -24,13 +25,14 @@ from kilonova.web.validate import check
 log = logging.getLogger(__name__)
 AT_ONCE = 4  # more wait
 Row = sa.RowMapping
+HOLDS = ("active", "deactivated")  # statuses of an image that can be copied
 
 
 class Imports:
     """Those under way in this process."""
 
-    def __init__(self, database: Database, store: FileStore, web: WebSource | None = None) -> None:
-        self.database, self.store, self.web = database, store, web or WebSource()
+    def __init__(self, database: Database, stores: Stores, web: WebSource | None = None) -> None:
+        self.database, self.stores, self.web = database, stores, web or WebSource()
         self._slots, self._ending = threading.BoundedSemaphore(AT_ONCE), threading.Event()
         self._threads: set[threading.Thread] = set()
 
@@ -62,62 +64,95 @@ class Imports:
             self._threads.discard(threading.current_thread())
 
     def _import(self, task_id: str) -> None:
-        def begin(tx: Tx) -> tuple[Row, Row | None]:
+        def begin(tx: Tx) -> tuple[Row, Row | None, list[str]]:
             tasks.begin(tx, task_id)
             task = tasks.get(tx, task_id)
-            return task, tx.first(sa.select(IMAGES).where(IMAGES.c.id == task["image_id"]))
+            image = tx.first(sa.select(IMAGES).where(IMAGES.c.id == task["image_id"]))
+            return task, image, locations.held(tx, task["image_id"])
 
-        task, image = self.database.write(begin)
+        task, image, held = self.database.write(begin)
         image_id = task["image_id"]
+        targets = tasks.targets(task) or [self.stores.default.name]
+        done: list[str] = []
         try:
             if image is None:
                 raise FetchError(f"Image {image_id} was deleted before its import began.")
-            data = self._take(task, image)
-            self.database.write(lambda tx: self._end(tx, task_id, image_id, data))
+            data = self._take(task, image, held, done)
+            self.database.write(lambda tx: self._end(tx, task, data, done))
         except Exception as error:
             if not isinstance(error, KilonovaError | OSError):
                 log.exception("the import of image %s failed", image_id)
             message = str(error) or type(error).__name__
-            self._remove(image_id)
-            self.database.write(lambda tx: self._fail(tx, task_id, image_id, message))
+            self._remove(image_id, done)
+            self.database.write(lambda tx: self._fail(tx, task, targets, message))
         else:
-            self.store.staged(image_id).unlink(missing_ok=True)
+            self.stores.unstage(image_id)
 
-    def _take(self, task: Row, image: Row) -> Data:
+    def _take(self, task: Row, image: Row, held: list[str], done: list[str]) -> Data:
+        """Bring the bytes to each store that is asked for; those that have them are added to `done`. The last error where
+        all were to have them, or none has."""
+        data, problem = None, None
+        for name in tasks.targets(task) or [self.stores.default.name]:
+            try:
+                chunks, known = self._source(task, image, held + done), data.os_hash_value if data else image["os_hash_value"]
+                looked_at = None if held + done else image["disk_format"]
+                wanted = self._while_wanted(image, chunks)
+                intake = Intake(wanted, looked_at, image["container_format"], sha512=known)
+                found = self.stores.write(image["id"], intake, name)
+                data = data or found
+                done.append(name)
+            except (KilonovaError, OSError) as error:
+                problem = error
+                if tasks.all_must_succeed(task):
+                    break
+        if data is None or (problem and tasks.all_must_succeed(task)):
+            assert problem is not None
+            raise problem
+        return data
+
+    def _source(self, task: Row, image: Row, held: list[str]) -> Iterable[bytes]:
         uri = source_of(task)
-        chunks = self.web.read(uri) if uri else self.store.read_staged(image["id"])
-        formats = image["disk_format"], image["container_format"]
-        return self.store.write(image["id"], self._while_wanted(image["id"], chunks), *formats)
+        if held:
+            return self.stores.read(image["id"], held)
+        return self.web.read(uri) if uri else self.stores.read_staged(image["id"])
 
-    def _while_wanted(self, image_id: str, chunks: Iterable[bytes]) -> Iterable[bytes]:
+    def _while_wanted(self, image: Row, chunks: Iterable[bytes]) -> Iterable[bytes]:
         """FetchError once the image is deleted, or this process ends; looked at every second."""
-        looked = time.monotonic()
+        looked, good = time.monotonic(), HOLDS if image["status"] in HOLDS else (image["status"],)
         for chunk in chunks:
             if self._ending.is_set():
                 raise FetchError("The service ended while the data came in: ask for the import again.")
             if time.monotonic() - looked > 1:
                 looked = time.monotonic()
-                if self.database.read(lambda tx: _status(tx, image_id)) != "importing":
-                    raise FetchError(f"Image {image_id} was deleted while its data came in.")
+                if self.database.read(lambda tx: _status(tx, image["id"])) not in good:
+                    raise FetchError(f"Image {image['id']} was deleted while its data came in.")
             yield chunk
 
-    def _end(self, tx: Tx, task_id: str, image_id: str, data: Data) -> None:
-        images.end_data(tx, image_id, "importing", data)
-        images.tell_import(tx, image_id)
-        tasks.end(tx, task_id, "success", f"Copied {data.size >> 20} MiB", {"image_id": image_id})
+    def _end(self, tx: Tx, task: Row, data: Data, done: list[str]) -> None:
+        image_id = task["image_id"]
+        if is_copy(task):
+            images.add_copies(tx, image_id, done)
+        else:
+            images.end_data(tx, image_id, "importing", data, done)
+        images.tell_import(tx, image_id, failed=[name for name in tasks.targets(task) if name not in done])
+        tasks.end(tx, task["id"], "success", f"Copied {data.size >> 20} MiB", {"image_id": image_id})
 
-    def _fail(self, tx: Tx, task_id: str, image_id: str, message: str) -> None:
-        images.give_up_data(tx, image_id, "importing")
-        images.tell_import(tx, image_id, failed=self.store.id)
-        tasks.end(tx, task_id, "failure", message)
+    def _fail(self, tx: Tx, task: Row, targets: list[str], message: str) -> None:
+        images.give_up_data(tx, task["image_id"], "importing")
+        images.tell_import(tx, task["image_id"], failed=targets)
+        tasks.end(tx, task["id"], "failure", message)
 
-    def _remove(self, image_id: str) -> None:
-        """Nothing else writes this image's bytes while it is `importing`, or once it is deleted."""
-        self.store.delete(image_id)
+    def _remove(self, image_id: str, done: list[str]) -> None:
+        """Nothing else writes this image's bytes while its task is under way, or once it is deleted."""
+        self.stores.delete(image_id, done)
 
 
 def _status(tx: Tx, image_id: str) -> Any:
     return tx.scalar(sa.select(IMAGES.c.status).where(IMAGES.c.id == image_id))
+
+
+def is_copy(task: Row) -> bool:
+    return task["type"] != "import" and task["input"]["import_req"]["method"]["name"] == "copy-image"
 
 
 def source_of(task: Row) -> str:
@@ -131,33 +166,62 @@ def source_of(task: Row) -> str:
 
 
 def import_image(call: Call) -> Reply:
-    """202: the task runs; or, of a copy to where the image is already, there is nothing to do."""
+    """202: the task runs; or, of a copy to stores that have the image already, there is nothing to do."""
     imports: Imports = call.services.imports
     name = _method(call, imports)
     quotas.enforce_for(call, call.tx, image_size_total=0)
     row = images.get(call.tx, call.context, call.params["image_id"])
-    if name == "copy-image":
-        _copy(call, row)
-        return Reply()
-    row = images.get_own(call.tx, call.context, row["id"], "import data for")
     _ready(row, name)
-    stores = call.body.get("stores", [imports.store.id])
-    if not isinstance(stores, list) or any(each != imports.store.id for each in stores):
-        raise Conflict("One of the stores of this request is not there; GET /v2/info/stores lists them.")
+    if name == "copy-image" and not call.context.is_admin:
+        raise Forbidden("You are not authorized to complete copy_image action.")
+    if name != "copy-image":
+        row = images.get_own(call.tx, call.context, row["id"], "import data for")
+    stores = _stores(call, imports.stores)
+    if name == "copy-image":
+        stores = _without_those_that_have_it(call, row, stores)
+        if not stores:
+            return Reply()
     uri = call.body["method"].get("uri")
     if name == "web-download" and not imports.web.permits(uri):
         raise BadRequest(f"URI for web-download does not pass filtering: {uri}")
-    asked = {"image_id": row["id"], "import_req": call.body, "backend": stores}
-    if not images.move(call.tx, row["id"], row["status"], "importing"):
+    target = row["status"] if name == "copy-image" else "importing"
+    if tasks.under_way(call.tx, row["id"]) or not images.move(call.tx, row["id"], row["status"], target):
         raise Conflict(f"New operation on image '{row['id']}' is not permitted as prior operation is still in progress")
+    asked = {"image_id": row["id"], "import_req": call.body, "backend": stores}
+    task = tasks.create(call.tx, call.context, "api_image_import", row["id"], asked)
     if name == "glance-direct":
         quotas.enforce_for(call, call.tx, image_size_total=row["size"] >> 20)
     else:
         quotas.enforce_for(call, call.tx, image_stage_total=0, image_count_uploading=0)
-    task = tasks.create(call.tx, call.context, "api_image_import", row["id"], asked)
-    images.tell_import(call.tx, row["id"], importing=imports.store.id)
+    images.tell_import(call.tx, row["id"], importing=stores)
     call.tx.after_commit(lambda: imports.start(task))
     return Reply()
+
+
+def _stores(call: Call, stores: Stores) -> list[str]:
+    """Which stores the request names (Glance: get_stores_from_request in glance/common/utils.py)."""
+    header, asked = call.headers.get("x-image-meta-store"), call.body.get("stores")
+    if call.body.get("all_stores", False):
+        if "stores" in call.body or header:
+            raise BadRequest("All_stores parameter can't be used with x-image-meta-store header or stores parameter")
+        return stores.names
+    if "stores" in call.body and header:
+        raise BadRequest("Stores parameter and x-image-meta-store header can't be both specified")
+    if "stores" not in call.body:
+        asked = [header or stores.default.name]
+    if not isinstance(asked, list) or not asked or any(each not in stores.names for each in asked):
+        raise Conflict("One of the stores of this request is not there; GET /v2/info/stores lists them.")
+    return list(dict.fromkeys(asked))
+
+
+def _without_those_that_have_it(call: Call, row: Row, stores: list[str]) -> list[str]:
+    held = locations.held(call.tx, row["id"])
+    there = [name for name in stores if name in held]
+    if there and not call.body.get("all_stores", False):
+        raise BadRequest(f"Image is already present at store '{there[0]}'")
+    if not held:
+        raise Conflict(f"Image {row['id']} has no data that could be copied.")
+    return [name for name in stores if name not in held]
 
 
 def _method(call: Call, imports: Imports) -> str:
@@ -176,8 +240,10 @@ def _method(call: Call, imports: Imports) -> str:
 
 
 def _ready(row: Row, method: str) -> None:
-    if row["status"] == "active":
+    if row["status"] == "active" and method != "copy-image":
         raise Conflict("Image with status active cannot be target for import")
+    if row["status"] != "active" and method == "copy-image":
+        raise Conflict("Only images with status active can be targeted for copying")
     if method == "web-download" and row["status"] != "queued":
         raise Conflict("Image needs to be in 'queued' state to use 'web-download' method")
     if method == "glance-direct" and row["status"] != "uploading":
@@ -185,21 +251,6 @@ def _ready(row: Row, method: str) -> None:
     for name in ("container_format", "disk_format"):
         if not row[name]:
             raise Conflict(f"'{name}' needs to be set before import")
-
-
-def _copy(call: Call, row: Row) -> None:
-    """There is one store, and the image is in it."""
-    if row["status"] != "active":
-        raise Conflict("Only images with status active can be targeted for copying")
-    if not call.context.is_admin:
-        raise Forbidden("You are not authorized to complete copy_image action.")
-    store = call.services.imports.store.id
-    stores = call.body.get("stores", [store])
-    if not call.body.get("all_stores", False):
-        if not isinstance(stores, list) or any(each != store for each in stores):
-            raise Conflict("One of the stores of this request is not there; GET /v2/info/stores lists them.")
-        raise BadRequest(f"Image is already present at store '{store}'")
-    images.tell_import(call.tx, row["id"])
 
 
 def create_task(call: Call) -> Reply:

@@ -1,32 +1,44 @@
-"""/v2/images/{id}/locations: where an image's data lie, for services; and why none is added.
+"""In which stores an image lies: a row for each."""
 
-The one store is this machine's disk. A location that is added would be a file of this machine, which whoever boots
-the image would read, or a web server that is asked at each boot; Glance allows a file in none of its stores.
-"""
+from collections.abc import Iterable
 
-from typing import Any
+import sqlalchemy as sa
 
-from kilonova.image import images, schemas
-from kilonova.model.errors import BadRequest, Conflict, Forbidden
-from kilonova.web.call import Call
-from kilonova.web.validate import check
+from kilonova.db.dialect import insert_new
+from kilonova.db.engine import Tx
+from kilonova.image.tables import LOCATIONS
 
 
-def index(call: Call) -> list[dict[str, Any]]:
-    """One, once there are data."""
-    row = images.get(call.tx, call.context, call.params["image_id"])
-    store = call.services.images
-    return [{"url": f"file://{store.path(row['id'])}", "metadata": {"store": store.id}}] if row["checksum"] else []
+def held(tx: Tx, image_id: str) -> list[str]:
+    """The names of the stores that have all its bytes; the oldest first."""
+    return held_by(tx, [image_id])[image_id]
 
 
-def add(call: Call) -> None:
-    """Always refused, in Glance's order and words: 400, 404, 409, then 403, and 400 for a service."""
-    if not isinstance(call.body, dict):
-        raise BadRequest("Body expected in request.")
-    check(call.body, schemas.ADD_LOCATION)
-    row = images.get(call.tx, call.context, call.params["image_id"])
-    if row["status"] != "queued":
-        raise Conflict(f"It's not allowed to add locations if image status is {row['status']}.")
-    if not (call.context.is_admin or "service" in call.context.roles):
-        raise Forbidden("http store must be enabled to use location API by normal user.")
-    raise BadRequest(f"Invalid location: {call.body['url']}: the data of images lie in the store 'file' alone.")
+def held_by(tx: Tx, image_ids: list[str]) -> dict[str, list[str]]:
+    """The same of many images."""
+    found: dict[str, list[str]] = {image_id: [] for image_id in image_ids}
+    query = sa.select(LOCATIONS).where(LOCATIONS.c.image_id.in_(image_ids)).order_by(LOCATIONS.c.place, LOCATIONS.c.store)
+    for row in tx.all(query):
+        found[row["image_id"]].append(row["store"])
+    return found
+
+
+def held_in(tx: Tx) -> dict[str, set[str]]:
+    """Store → the images in it."""
+    found: dict[str, set[str]] = {}
+    for row in tx.all(sa.select(LOCATIONS.c.image_id, LOCATIONS.c.store)):
+        found.setdefault(row["store"], set()).add(row["image_id"])
+    return found
+
+
+def add(tx: Tx, image_id: str, stores: Iterable[str]) -> None:
+    """The image's row is locked by who calls: one that is being deleted gets none."""
+    last = tx.scalar(sa.select(sa.func.max(LOCATIONS.c.place)).where(LOCATIONS.c.image_id == image_id))
+    for place, store in enumerate(stores, (last or 0) + 1):
+        insert_new(tx.connection, LOCATIONS, {"image_id": image_id, "store": store, "place": place})
+
+
+def remove(tx: Tx, image_id: str, store: str) -> bool:
+    """Whether it was there."""
+    gone = tx.execute(LOCATIONS.delete().where(LOCATIONS.c.image_id == image_id, LOCATIONS.c.store == store))
+    return gone.rowcount == 1

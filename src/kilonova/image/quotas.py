@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.image.tables import IMAGES, QUOTA_LOCKS, TASKS
+from kilonova.image.tables import IMAGES, LOCATIONS, QUOTA_LOCKS, TASKS
 from kilonova.image.tasks import UNDER_WAY
 from kilonova.model.errors import TooLarge
 from kilonova.web.call import Call
@@ -22,12 +22,14 @@ UNLIMITED = -1
 
 
 def usages(tx: Tx, project_id: str) -> dict[str, int]:
-    """Resource → how much: sizes in MiB, and counts. An image that is being copied counts as staged, too."""
+    """Resource → how much: sizes in MiB, and counts. An image takes room in each of its stores; a copy is staged."""
     copied = IMAGES.c.id.in_(sa.select(TASKS.c.image_id).where(TASKS.c.status.in_(UNDER_WAY)))
     staged, coming = IMAGES.c.status.in_(STAGED), IMAGES.c.status.in_(COMING_IN)
     size = sa.func.coalesce(IMAGES.c.size, 0)
+    each = sa.select(sa.func.count()).where(LOCATIONS.c.image_id == IMAGES.c.id)
+    stores = each.correlate(IMAGES).scalar_subquery()
     counted = (
-        sa.func.sum(sa.case((staged, 0), else_=size)),
+        sa.func.sum(size * stores),
         sa.func.sum(sa.case((staged | copied, size), else_=0)),
         sa.func.count(),
         sa.func.sum(sa.case((coming | copied, 1), else_=0)),

@@ -12,12 +12,14 @@ from kilonova.image import (
     patch,
     quotas,
     schemas,
+    store_handlers,
     tasks,
     views,
 )
 from kilonova.image.imports import create_task, import_image
-from kilonova.image.transfer import download, stage, store_of, upload
-from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, NotFound
+from kilonova.image.store_handlers import stores_of
+from kilonova.image.transfer import download, stage, upload
+from kilonova.model.errors import APIError, BadRequest, Forbidden, NotFound
 from kilonova.web import faults
 from kilonova.web.call import Call, Reply, Route
 from kilonova.web.policy import admin, admin_or_service, anyone, project_member, rule
@@ -67,8 +69,9 @@ def versions_ok(call: Call) -> Reply:
 def list_images(call: Call) -> dict[str, Any]:
     rows, more = listing.page(call)
     query = [(key, value) for key, value in call.query if key != "marker"]
+    held = locations.held_by(call.tx, [row["id"] for row in rows])
     body: dict[str, Any] = {
-        "images": [_view(call, row) for row in rows],
+        "images": [views.image(row, held[row["id"]]) for row in rows],
         "first": "/v2/images" + ("?" + urlencode(query) if query else ""),
         "schema": "/v2/schemas/images",
     }
@@ -78,7 +81,7 @@ def list_images(call: Call) -> dict[str, Any]:
 
 
 def _view(call: Call, row: Any) -> dict[str, Any]:
-    return views.image(row, store_of(call).id)
+    return views.image(row, locations.held(call.tx, row["id"]))
 
 
 def create_image(call: Call) -> Reply:
@@ -106,7 +109,7 @@ def create_image(call: Call) -> Reply:
     headers = {
         "Location": f"{call.base_url}/v2/images/{row['id']}",
         "OpenStack-image-import-methods": ",".join(call.services.imports.methods),
-        "OpenStack-image-store-ids": store_of(call).id,
+        "OpenStack-image-store-ids": ",".join(stores_of(call).names),
     }
     return Reply(_view(call, row), headers=headers)
 
@@ -121,7 +124,7 @@ def update_image(call: Call) -> dict[str, Any]:
 
 
 def delete_image(call: Call) -> None:
-    images.delete(call.tx, call.context, store_of(call), call.params["image_id"])
+    images.delete(call.tx, call.context, stores_of(call), call.params["image_id"])
 
 
 def deactivate(call: Call) -> None:
@@ -214,30 +217,6 @@ def info_import(call: Call) -> dict[str, Any]:
     return {"import-methods": {"description": "Import methods available.", "type": "array", "value": methods}}
 
 
-def _store(call: Call) -> dict[str, Any]:
-    return {"id": store_of(call).id, "description": "Files of the cloud's state directory", "default": True}
-
-
-def info_stores(call: Call) -> dict[str, Any]:
-    return {"stores": [_store(call)]}
-
-
-def info_stores_detail(call: Call) -> dict[str, Any]:
-    properties = {"data_dir": str(store_of(call).directory), "chunk_size": 1 << 20, "thin_provisioning": True}
-    return {"stores": [{**_store(call), "type": "file", "weight": 0, "properties": properties}]}
-
-
-def delete_from_store(call: Call) -> None:
-    row = images.get(call.tx, call.context, call.params["image_id"])
-    if call.params["store_id"] != store_of(call).id:
-        raise Conflict(f"The selected store {call.params['store_id']} is not available on this node.")
-    if row["status"] != "active":
-        raise Conflict("It's not allowed to remove image data from store if image status is not 'active'")
-    raise Forbidden(
-        "Cannot delete image data from the only store containing it. Consider deleting the image instead."
-    )  # fmt: skip
-
-
 member_or_service = rule("rule:project_member_or_admin or rule:service_api")
 
 # Where a rule depends on the image, images.py asks it of the row: another's private image is not there at all (404).
@@ -281,8 +260,8 @@ ROUTES = {
     f"PUT {I}/stage": Route(stage, "upload_image", 204, tx="none", body="stream"),
     f"POST {I}/import": Route(import_image, "upload_image", 202),
     f"GET {I}/tasks": Route(image_tasks, "get_image"),
-    f"GET {I}/locations": Route(locations.index, "fetch_image_location"),
-    f"POST {I}/locations": Route(locations.add, "add_image_location", 202),
+    f"GET {I}/locations": Route(store_handlers.list_locations, "fetch_image_location"),
+    f"POST {I}/locations": Route(store_handlers.add_location, "add_image_location", 202),
     f"POST {I}/actions/deactivate": Route(deactivate, "deactivate", 204),
     f"POST {I}/actions/reactivate": Route(reactivate, "reactivate", 204),
     f"PUT {I}/tags/{{tag_value}}": Route(put_tag, "modify_image", 204),
@@ -299,9 +278,9 @@ ROUTES = {
     "GET /v2/tasks/{task_id}": Route(tasks.show, "tasks_api_access"),
     "GET /v2/info/import": Route(info_import, "get_info", tx="none"),
     "GET /v2/info/usage": Route(quotas.show, "get_info"),
-    "GET /v2/info/stores": Route(info_stores, "get_info", tx="none"),
-    "GET /v2/info/stores/detail": Route(info_stores_detail, "stores_info_detail", tx="none"),
-    "DELETE /v2/stores/{store_id}/{image_id}": Route(delete_from_store, "delete_image_location", 204),
+    "GET /v2/info/stores": Route(store_handlers.info_stores, "get_info", tx="none"),
+    "GET /v2/info/stores/detail": Route(store_handlers.info_stores_detail, "stores_info_detail", tx="none"),
+    "DELETE /v2/stores/{store_id}/{image_id}": Route(store_handlers.delete_from_store, "delete_image_location", 204),
     **metadef_handlers.ROUTES,
 }
 

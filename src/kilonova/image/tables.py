@@ -1,4 +1,4 @@
-"""The image tables. A deleted image is gone; its bytes go after the commit (store.py)."""
+"""The image tables. A deleted image is gone; its bytes go after the commit (stores/)."""
 
 import sqlalchemy as sa
 
@@ -40,6 +40,15 @@ MEMBERS = sa.Table(
     sa.Column("status", sa.String(20), nullable=False),  # pending | accepted | rejected
     sa.Column("created_at", sa.DateTime, nullable=False),
     sa.Column("updated_at", sa.DateTime, nullable=False),
+)
+
+# Which stores have an image's bytes.
+LOCATIONS = sa.Table(
+    "image_locations",
+    METADATA,
+    sa.Column("image_id", sa.String(36), sa.ForeignKey("images.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("store", sa.String(64), primary_key=True),
+    sa.Column("place", sa.Integer, nullable=False),  # among the image's
 )
 
 # What imports of image data have come to. Not bound to the image: a task outlives it.

@@ -48,10 +48,27 @@ def end(tx: Tx, id: str, status: str, message: str, result: dict[str, Any] | Non
     )
 
 
-def interrupted(tx: Tx) -> None:
-    """At start: what ran when the service ended runs no more."""
-    for id in tx.execute(sa.select(TASKS.c.id).where(TASKS.c.status.in_(UNDER_WAY))).scalars().all():
-        end(tx, id, "failure", "The service was restarted while the data came in: ask for the import again.")
+def interrupted(tx: Tx) -> list[Row]:
+    """At start: what ran when the service ended runs no more. The tasks, as they were."""
+    found = tx.all(sa.select(TASKS).where(TASKS.c.status.in_(UNDER_WAY)))
+    for task in found:
+        end(tx, task["id"], "failure", "The service was restarted while the data came in: ask for the import again.")
+    return found
+
+
+def targets(task: Row) -> list[str]:
+    """The stores that the data go to; none named: the default one."""
+    return list(task["input"].get("backend") or ())
+
+
+def all_must_succeed(task: Row) -> bool:
+    """Whether the data are to come to every store that they go to, or to none."""
+    return bool(task["input"].get("import_req", {}).get("all_stores_must_succeed", True))
+
+
+def under_way(tx: Tx, image_id: str) -> bool:
+    query = sa.select(TASKS.c.id).where(TASKS.c.image_id == image_id, TASKS.c.status.in_(UNDER_WAY))
+    return tx.first(query) is not None
 
 
 def of_image(tx: Tx, image_id: str) -> list[Row]:

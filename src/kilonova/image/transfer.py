@@ -1,11 +1,11 @@
 """Bytes over HTTP: upload, stage, download. Each opens its own short transactions round the long I/O."""
 
 import re
-from collections.abc import Callable
 
 from kilonova.db.engine import Tx
-from kilonova.image import images, quotas
-from kilonova.image.store import Data, FileStore
+from kilonova.image import images, locations, quotas
+from kilonova.image.intake import Intake
+from kilonova.image.store_handlers import stores_of
 from kilonova.model.errors import APIError, BadRequest, Forbidden, UnsupportedMediaType
 from kilonova.web.call import Call, Reply
 from kilonova.web.validate import whole
@@ -13,11 +13,6 @@ from kilonova.web.validate import whole
 
 class RangeNotSatisfiable(APIError):
     status = 416
-
-
-def store_of(call: Call) -> FileStore:
-    store: FileStore = call.services.images
-    return store
 
 
 def _expected_size(call: Call) -> int | None:
@@ -49,51 +44,49 @@ def _begin(call: Call, status: str, **room: int) -> images.Row:
     return call.database.write(begin)
 
 
-def _take(call: Call, image_id: str, status: str, work: Callable[[], Data]) -> None:
-    """Run `work` while the image is in `status`; then it is active, or whatever happened it is queued again."""
-    store = store_of(call)
-    try:
-        data = work()
-    except BaseException:
-        call.database.write(lambda tx: images.give_up_data(tx, image_id, status))
-        raise
-    try:
-        call.database.write(lambda tx: images.end_data(tx, image_id, status, data))
-    except BaseException:
-        store.path(image_id).unlink(missing_ok=True)
-        call.database.write(lambda tx: images.give_up_data(tx, image_id, status))
-        raise
-
-
 def upload(call: Call) -> None:
+    """Then it is active, or whatever happened it is queued again, without any bytes."""
     _binary(call)
-    size = _expected_size(call)
-    asked = call.headers.get("x-image-meta-store")
-    if asked not in (None, store_of(call).id):
-        raise BadRequest(f"Store for identifier {asked} not found")
+    size, stores = _expected_size(call), stores_of(call)
+    name = call.headers.get("x-image-meta-store", stores.default.name)
+    if name not in stores.names:
+        raise BadRequest(f"Store for identifier {name} not found")
     row = _begin(call, "saving", image_size_total=(size or 0) >> 20)
-    formats = row["disk_format"], row["container_format"]
-    _take(call, row["id"], "saving", lambda: store_of(call).write(row["id"], call.stream, *formats, size))
+    image_id, written = row["id"], False
+    try:
+        intake = Intake(call.stream, row["disk_format"], row["container_format"], size)
+        data = stores.write(image_id, intake, name)
+        written = True
+        call.database.write(lambda tx: images.end_data(tx, image_id, "saving", data, [name]))
+    except BaseException:
+        if written:
+            stores.delete(image_id, [name])
+        call.database.write(lambda tx: images.give_up_data(tx, image_id, "saving"))
+        raise
 
 
 def stage(call: Call) -> None:
     _binary(call)
     size = _expected_size(call)
     row = _begin(call, "uploading", image_stage_total=(size or 0) >> 20)
-    image_id = row["id"]
+    image_id, stores = row["id"], stores_of(call)
     try:
-        staged = store_of(call).stage(image_id, call.stream)
+        staged = stores.stage(image_id, call.stream)
         if size is not None and staged != size:
             raise BadRequest(f"Expected {size} bytes of image data but received {staged}.")
+        call.database.write(lambda tx: images.end_staging(tx, image_id, staged))
     except BaseException:
-        store_of(call).staged(image_id).unlink(missing_ok=True)
+        stores.unstage(image_id)
         call.database.write(lambda tx: images.give_up_data(tx, image_id, "uploading"))
         raise
-    call.database.write(lambda tx: images.save(tx, image_id, {"size": staged}))
 
 
 def download(call: Call) -> Reply:
-    row = call.database.read(lambda tx: images.get(tx, call.context, call.params["image_id"]))
+    def find(tx: Tx) -> tuple[images.Row, list[str]]:
+        row = images.get(tx, call.context, call.params["image_id"])
+        return row, locations.held(tx, row["id"])
+
+    row, held = call.database.read(find)
     if row["status"] == "deactivated" and not call.context.is_admin:
         raise Forbidden("The requested image has been deactivated. Image data download is forbidden.")
     if row["status"] not in ("active", "deactivated") or row["checksum"] is None:  # none came yet, or none ever will
@@ -107,7 +100,7 @@ def download(call: Call) -> Reply:
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
     if call.method == "HEAD":
         return Reply(b"", headers=headers)
-    return Reply(store_of(call).read(row["id"], start, length), 206 if part else 200, headers)
+    return Reply(stores_of(call).read(row["id"], held, start, length), 206 if part else 200, headers)
 
 
 def _range(text: str | None, size: int) -> tuple[int, int] | None:

@@ -1,5 +1,6 @@
 """Rows as Glance's bodies."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ PLAIN = (
 )  # fmt: skip
 
 
-def image(row: Row, store_id: str) -> dict[str, Any]:
+def image(row: Row, stores: Sequence[str]) -> dict[str, Any]:
     url = f"/v2/images/{row['id']}"
     body = {
         **row["properties"],
@@ -24,8 +25,8 @@ def image(row: Row, store_id: str) -> dict[str, Any]:
         "file": f"{url}/file",
         "schema": "/v2/schemas/image",
     }
-    if row["checksum"]:
-        body["stores"] = store_id
+    if stores:
+        body["stores"] = ",".join(stores)
     return body
 
 
