@@ -55,7 +55,7 @@ def list_providers(call: Call) -> Reply:
         found = snapshot.read(call.tx)
         rows = [row for row in rows if candidates.serves(group, found[row["uuid"]])]
     when = max((row["updated_at"] for row in rows), default=None)
-    return views.fresh(call, {"resource_providers": [views.provider(call, row) for row in rows]}, when)
+    return views.fresh(call, {"resource_providers": views.providers(call, rows)}, when)
 
 
 def _filters(call: Call) -> requests.Group:

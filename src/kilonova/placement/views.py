@@ -36,18 +36,27 @@ def href(call: Call, path: str) -> str:
 
 
 def provider(call: Call, row: Row) -> dict[str, Any]:
-    url = href(call, f"/resource_providers/{row['uuid']}")
-    kinds = ["inventories", "usages"]
+    return providers(call, [row])[0]
+
+
+def providers(call: Call, rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """All there are, perhaps: what is the same for each is thought of once."""
+    root, kinds = href(call, "/resource_providers/"), ["inventories", "usages"]
     kinds += [name for minor, name in ((1, "aggregates"), (6, "traits"), (11, "allocations")) if call.since(minor)]
-    body = {
-        "uuid": row["uuid"],
-        "name": row["name"],
-        "generation": row["generation"],
-        "links": [{"rel": "self", "href": url}, *({"rel": kind, "href": f"{url}/{kind}"} for kind in kinds)],
-    }
-    if call.since(14):
-        body |= {"parent_provider_uuid": row["parent_uuid"], "root_provider_uuid": row["root_uuid"]}
-    return body
+    ends = [("self", ""), *((kind, f"/{kind}") for kind in kinds)]
+    trees, found = call.since(14), []
+    for row in rows:
+        url = root + row["uuid"]
+        body = {
+            "uuid": row["uuid"],
+            "name": row["name"],
+            "generation": row["generation"],
+            "links": [{"rel": kind, "href": url + end} for kind, end in ends],
+        }
+        if trees:
+            body["parent_provider_uuid"], body["root_provider_uuid"] = row["parent_uuid"], row["root_uuid"]
+        found.append(body)
+    return found
 
 
 def resource_class(call: Call, name: str) -> dict[str, Any]:
