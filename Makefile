@@ -83,8 +83,8 @@ test: setup image lint  ## all tests, the real libvirt, taps, bridges and namesp
 api-table: setup  ## docs/api.md: every operation of OpenStack's descriptions, offered or why not
 	@$(BIN)/python tests/api/operations.py
 
-api-shown: setup  ## which test shows which operation, for docs/api.md (runs tests/api; minutes)
-	@$(BIN)/pytest -q -p shown -k "not postgresql or test_volume" tests/api --ignore tests/api/test_api_table.py
+api-shown: setup  ## which test shows which operation, for docs/api.md (runs tests/api, minutes; or TESTS=tests/api/test_….py)
+	@$(BIN)/pytest -q -p shown -k "not postgresql or test_volume" $(or $(TESTS),tests/api) --ignore tests/api/test_api_table.py
 	@$(BIN)/python tests/api/operations.py
 
 fuzz: setup image  ## 20,000 requests made of OpenStack's descriptions to fake clouds (REQUESTS=…, SEED=…; minutes)

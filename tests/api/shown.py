@@ -1,17 +1,18 @@
 """A pytest plugin (`-p shown`): which test had a good answer of which operation, written to docs/shown-by.tsv.
 
 Of what only ever refuses (docs/not-offered.toml), the good answer is that refusal. Of several tests the one that had the
-fewest others is named: it is the most about it. `make api-shown` runs it.
+fewest others is named: it is the most about it. `make api-shown` runs it; lines of files of tests that did not run stay.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import openapi
 import pytest
-from operations import DESCRIPTIONS, MOUNTS, SERVER_ACTIONS, SHOWN, Operation, refusal, word
+from operations import DESCRIPTIONS, DOCS, MOUNTS, SERVER_ACTIONS, SHOWN, Operation, refusal, shown, word
 
 from kilonova.model.errors import APIError
 from kilonova.web.call import Call, Reply, Route
@@ -20,13 +21,19 @@ from kilonova.web.service import Service
 
 ABOUT = {MOUNTS.get(about, about): about for about in DESCRIPTIONS}
 answered: dict[str, set[str]] = defaultdict(set)  # test → the operations that it had an answer of
+ran: set[Path] = set()
 running = ""
+
+
+def file_of(test: str) -> Path:
+    return DOCS.parent / test.partition("::")[0]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     global running
     running = item.nodeid.partition("[")[0]
+    ran.add(file_of(running))
     result: Any = yield
     return result
 
@@ -65,4 +72,6 @@ def pytest_sessionfinish(exitstatus: int) -> None:
     for test, words in answered.items():
         for each in words:
             best[each] = min(best.get(each, (10**6, "")), (len(words), test))
-    SHOWN.write_text("".join(f"{each}\t{best[each][1]}\n" for each in sorted(best)))
+    found = {each: test for each, (_, test) in best.items()}
+    found |= {each: test for each, test in shown().items() if file_of(test).exists() and file_of(test) not in ran}
+    SHOWN.write_text("".join(f"{each}\t{found[each]}\n" for each in sorted(found)))

@@ -35,7 +35,7 @@ def test_what_is_not_offered_says_why() -> None:
 def test_what_has_a_route_is_shown_by_a_test() -> None:
     lines = [line for about in ops.DESCRIPTIONS for line in ops.table(about)] + ops.table_of_actions()
     unseen = [str(line.operation) for line in lines if ops.has_route(line.operation) and not line.test]
-    assert not unseen, f"no test had a good answer of {unseen}: write one, then `make api-shown`"
+    assert not unseen, f"no test had a good answer of {unseen}: write one, then `make api-shown TESTS=tests/api/test_….py`"
 
 
 @needs_descriptions
