@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hostile_disks import SELF, hostile_vmdks, leads_to, vmdk
 from image_client import Glance, qcow2
 from image_stores import put
 
@@ -101,6 +102,72 @@ def test_a_sparse_vmdk_whose_descriptor_leads_elsewhere(store: FileStore, tmp_pa
     assert refused(store, header(content, 28, "<Q", 77), "vmdk")  # its descriptor is not where QEMU reads it
     parent = content.replace(b"parentCID=ffffffff", b"parentCID=00000001")
     assert refused(store, parent.replace(b'createType="monolithicSparse"', b'createType="custom"          '), "vmdk")
+
+
+@pytest.mark.parametrize("way", ["no sectors, two types", "a parent", "a parent behind the end", "a list and no disk"])
+def test_a_vmdk_whose_descriptor_qemu_reads_otherwise(store: FileStore, tmp_path: Path, way: str) -> None:
+    (tmp_path / "other").write_bytes(b"another's" * 120_000)
+    content = hostile_vmdks(tmp_path, "other")[way]
+    assert leads_to(content, tmp_path, tmp_path / "other")
+    for disk_format in ("vmdk", "raw"):
+        assert refused(store, content, disk_format), disk_format
+
+
+def test_a_vmdk_that_leads_nowhere_is_taken(store: FileStore, tmp_path: Path) -> None:
+    good = vmdk(tmp_path, 'createType="monolithicSparse"', "parentCID=ffffffff", SELF)
+    assert put(store, "good", good, "vmdk").virtual_size == 1 << 20
+    for subformat in ("monolithicSparse", "streamOptimized"):
+        subprocess.run(["qemu-img", "create", "-q", "-f", "raw", tmp_path / "raw", "1M"], check=True)
+        command = ["qemu-img", "convert", "-f", "raw", "-O", "vmdk", "-o", f"subformat={subformat}"]
+        subprocess.run([*command, tmp_path / "raw", tmp_path / "vmdk"], check=True)
+        assert put(store, "good", (tmp_path / "vmdk").read_bytes(), "vmdk").virtual_size == 1 << 20, subformat
+
+
+def test_a_backing_file_in_json(store: FileStore, tmp_path: Path) -> None:
+    name = b'json:{"driver": "file", "filename": "/etc/passwd"}'
+    content = bytearray(qcow2(tmp_path / "a"))
+    content[0x200 : 0x200 + len(name)] = name
+    struct.pack_into(">QI", content, 8, 0x200, len(name))
+    for disk_format in ("qcow2", "raw"):
+        assert refused(store, bytes(content), disk_format)
+
+
+def test_a_qcow2_that_says_that_its_data_lie_elsewhere(store: FileStore, tmp_path: Path) -> None:
+    """By the feature's bit alone: the name may come later, by who opens it."""
+    assert "data_file" in refused(store, header(qcow2(tmp_path / "a"), 72, ">Q", 1 << 2), "qcow2")
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "vmdk", "vdi", "vpc", "vhdx", "qed"])
+def test_any_disk_that_is_an_iso_or_partitioned_too(store: FileStore, tmp_path: Path, kind: str) -> None:
+    content = disk(tmp_path / kind, kind).ljust(2 << 20, b"\0")
+    iso, gpt = bytearray(content), bytearray(content)
+    iso[32768:32775] = b"\x01CD001\x01"
+    gpt[446:462] = bytes([0, 0, 2, 0, 0xEE, 0xFF, 0xFF, 0xFF]) + struct.pack("<II", 1, 4095)
+    gpt[510:512] = b"\x55\xaa"
+    for both in (iso, gpt):
+        for disk_format in (kind, "raw", "iso", "ami"):
+            assert refused(store, bytes(both), disk_format), disk_format
+
+
+@pytest.mark.parametrize(("kind", "disk_format", "place", "form"), [
+    ("vdi", "vdi", 0x170, "<Q"), ("vpc", "vhd", 40, ">Q"), ("vmdk", "vmdk", 12, "<Q"),
+])  # fmt: skip
+@pytest.mark.parametrize("size", [1 << 51, (1 << 64) - 1])
+def test_any_disk_larger_than_any(
+    store: FileStore, tmp_path: Path, kind: str, disk_format: str, place: int, form: str, size: int
+) -> None:
+    assert "virtual size" in refused(store, header(disk(tmp_path / kind, kind), place, form, size), disk_format)
+
+
+def test_a_stream_without_an_end_is_cut(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kilonova.image.intake.MAX_SIZE", 1 << 20)
+    glance = Glance(database, tmp_path)
+    image = glance.image()
+    for kind in ("file", "stage"):
+        answer = glance.upload(image["id"], bytes((1 << 20) + 1), kind=kind)
+        assert answer.status_code == 413 and "too large" in answer.text
+        assert glance("GET", f"/images/{image['id']}").json()["status"] == "queued" and glance.files() == []
+    assert glance.upload(image["id"], bytes(1 << 20)).status_code == 204
 
 
 def test_polyglots(store: FileStore, tmp_path: Path) -> None:

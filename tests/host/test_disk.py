@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from guestlab import ISCSI, SERVER, server
+from hostile_disks import hostile_vmdks
 
 from kilonova.host.calls import observed
 from kilonova.host.libvirt import cache, disk, facts
@@ -173,6 +174,18 @@ def test_a_bad_image_is_refused_and_leaves_no_cache_entry(
         prepare(server(image=bad), layout, glance)
     assert cached(layout) == []
     assert list(layout.server(SERVER.id).iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["no sectors, two types", "a parent", "a parent behind the end", "a list and no disk"])
+def test_a_vmdk_that_nobody_looked_into_leads_nowhere(way: str, layout: Layout, glance: Glance, tmp_path: Path) -> None:
+    """As one that came in another container: the image service does not open those."""
+    content = hostile_vmdks(tmp_path, "other")[way]
+    layout.base("x").parent.mkdir(parents=True)
+    (layout.base("x").parent / "other").write_bytes(b"another's" * 120_000)
+    (tmp_path / "bad").write_bytes(content)
+    with pytest.raises(HostError, match=r"unsafe|its bytes"):
+        prepare(server(image=glance.add("bad", "vmdk", tmp_path / "bad")), layout, glance)
+    assert cached(layout) == ["other"]
 
 
 def test_a_fetch_that_fails_is_tried_again_by_the_next_server(layout: Layout, glance: Glance, image: ImageSpec) -> None:

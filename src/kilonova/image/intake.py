@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kilonova.model.errors import UnsupportedMediaType
+from kilonova.model.disk_formats import check_safe
+from kilonova.model.errors import TooLarge, UnsupportedMediaType
 
+MAX_SIZE = 1 << 40  # bytes of an image (Glance: image_size_cap)
 MAX_VIRTUAL = 1 << 50  # bytes: no disk is larger, a header may say anything
 UNTYPED = {"ami", "ari", "aki", "ploop"}  # formats that have no header to look for
 # How QEMU knows a VMDK that is a text naming other files (vmdk_probe): comments, then its version.
@@ -38,7 +40,8 @@ class Data:
 
 @dataclass
 class Intake:
-    """Iterate once. Raises UnsupportedMediaType at the end when the bytes are not what they should be.
+    """Iterate once. Raises UnsupportedMediaType at the end when the bytes are not what they should be; TooLarge
+    once they are too many.
 
     disk_format: None where nobody need look into them. size, sha512: where it is known what they must come to.
     """
@@ -63,6 +66,8 @@ class Intake:
             md5.update(chunk)
             sha512.update(chunk)
             size += len(chunk)
+            if size > MAX_SIZE:
+                raise TooLarge(f"The incoming image is too large: it has more than {MAX_SIZE} bytes.")
             head += chunk[: PROBED - len(head)]
             yield chunk
         if self.size is not None and size != self.size:
@@ -105,7 +110,7 @@ def judge(wrapper: Any, disk_format: str, size: int) -> int | None:
         if not matches:
             raise UnsupportedMediaType(f"Image disk_format {disk_format} does not match stream data {name}")
         if name not in RAW_DISKS:
-            inspector.safety_check()
+            check_safe(inspector)
         if disk_format in RAW_DISKS:
             return size
         virtual = int(inspector.virtual_size)

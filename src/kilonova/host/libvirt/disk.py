@@ -20,6 +20,7 @@ from pathlib import Path
 from kilonova.host.calls import outside, run
 from kilonova.host.libvirt.configdrive import write_config_drive
 from kilonova.host.libvirt.layout import RESCUE, RESCUE_CONFIG, Disk, Layout
+from kilonova.model.disk_formats import check_safe
 from kilonova.model.errors import Cancelled, HostError
 from kilonova.model.specs import ImageSpec, ServerSpec
 
@@ -185,7 +186,7 @@ def _check(image: ImageSpec, path: Path) -> None:
         inspector = format_inspector.detect_file_format(str(path))
         found = str(inspector)
         if found in CONTAINERS:
-            inspector.safety_check()
+            check_safe(inspector)
     except (format_inspector.ImageFormatError, format_inspector.SafetyCheckFailed) as error:
         raise HostError(f"image {image.id} is unsafe or damaged: {error}") from error
     declared = image.disk_format if image.disk_format in CONTAINERS else "raw"
