@@ -76,9 +76,10 @@ def read(path: Path, services: Iterable[Service]) -> dict[str, Rules]:
             found = book[name]
         except (BadCheck, RecursionError) as error:
             raise KilonovaError(f"{path}, line {entry.line}: {name}: {error}") from error
-        if name in lines and "user_id" in found.asks and not _has_users(*lines[name]):
+        if name in lines and (unknown := sorted(found.asks - _told(*lines[name]))):
+            what = {"user_id": "a user"}.get(unknown[0], "such a thing")
             raise KilonovaError(
-                f"{path}, line {entry.line}: {name}: %(user_id)s is asked, and nothing that it guards has a user here"
+                f"{path}, line {entry.line}: {name}: %({unknown[0]})s is asked, and nothing that it guards has {what} here"
             )
     _refuse_strangers(path, entries, lines.keys(), book)
     changed = {name for name, rule in defaults.items() if name in entries or rule.names & entries.keys()}
@@ -104,11 +105,13 @@ def _refuse_strangers(path: Path, entries: Mapping[str, Entry], known: Iterable[
             )
 
 
-def _has_users(service: Service, name: str) -> bool:
-    """Whether each operation that the rule guards is on rows that have a user; a part of a request has no row."""
+def _told(service: Service, name: str) -> set[str]:
+    """What a rule in this place may ask: whose project, beside what the default asks; and whose user, where each operation
+    that it guards is on rows that have one. A part of a request has no row."""
+    told = {"project_id", "domain_id", *service.policy[name].asks}
     paths = [key.split()[1] for key, asked in service.operations() if asked == name]
     of_users = (path.replace("/{project_id}", "").startswith(service.users_rows or ("-",)) for path in paths)
-    return name not in service.parts and all(of_users)
+    return told | ({"user_id"} if name not in service.parts and all(of_users) else set())
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Entry]]:

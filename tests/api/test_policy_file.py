@@ -73,6 +73,7 @@ def test_what_cannot_be_read_is_said(text: str, said: str) -> None:
     ('"create_port": "@"\n"create_port": "!"', "line 2: create_port: the file has another rule of this name"),
     ('"create_port": "user_id:%(user_id)s"', "line 1: create_port: %.user_id.s is asked, and nothing .* has a user"),
     ('"create_network:shared": "user_id:%(user_id)s"', "line 1: create_network:shared: %.user_id.s is asked, and nothing"),
+    ('"create_port": "rule:network_owner"', "line 1: create_port: %.network:project_id.s is asked, and nothing"),
     ('"create_network:colour": "@"', "line 1: create_network:colour: no operation of this cloud asks this rule"),
     ('"create_port": !', "line 1: create_port: a rule is a text in quotes"),
     ('"create_port":', "line 1: create_port: a rule is a text in quotes"),
@@ -197,6 +198,24 @@ def test_a_part_of_a_request_is_who_the_operator_says(ruled: Ruled) -> None:
     assert [ruled.ask("PUT", mine, DEMO, make), ruled.ask("POST", networks, DEMO, make)] == [200, 403]
     gateway = {"external_gateway_info": {"network_id": mine.rpartition("/")[2], "enable_snat": False}}
     assert ruled.ask("POST", "/network/v2.0/routers", ADMIN, {"router": gateway}) == 403
+
+
+def test_what_owners_of_networks_may_ask_of_ports_is_the_operator_s_to_say(ruled: Ruled) -> None:
+    network, path = ruled.nova.network(), "/network/v2.0/ports"
+    assert ruled.ask("PUT", f"/network/v2.0/networks/{network}", ADMIN, {"network": {"shared": True}}) == 200
+
+    def asked(token: str, **more: object) -> int:
+        return ruled.ask("POST", path, token, {"port": {"network_id": network, **more}})
+
+    def mac(number: int) -> dict[str, str]:
+        return {"mac_address": f"fa:16:3e:00:00:{number:02x}"}
+
+    assert [asked(DEMO, **mac(1)), asked(OTHER, **mac(2)), asked(OTHER)] == [201, 403, 201]
+    ruled('"create_port:mac_address": "role:member"\n"create_port:port_security_enabled": "rule:admin_only"')
+    assert [asked(OTHER, **mac(2)), asked(DEMO, port_security_enabled=False)] == [201, 403]
+    ruled('"create_port:mac_address": "rule:network_owner"')
+    assert [asked(DEMO, **mac(3)), asked(OTHER, **mac(4)), asked(ADMIN, **mac(5))] == [201, 403, 403]
+    assert asked(DEMO, port_security_enabled=False) == 201
 
 
 def test_nova_s_parts_are_the_operator_s_to_give(ruled: Ruled) -> None:

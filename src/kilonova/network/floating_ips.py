@@ -76,8 +76,9 @@ def list_page(call: Call) -> tuple[list[Row], dict[str, Any]]:
 
 def create(tx: Tx, context: Context, body: Any) -> Row:
     values = a.prepare("floatingip", body, ATTRIBUTES, context, create=True)
-    if values["floating_ip_address"] and not (context.is_admin or "manager" in context.roles):
-        raise a.disallowed("create_floatingip", "create_floatingip:floating_ip_address")
+    part, managers = "create_floatingip:floating_ip_address", context.is_admin or "manager" in context.roles
+    if values["floating_ip_address"] and not context.may(part, managers):
+        raise a.disallowed("create_floatingip", part)
     network = networks.get(tx, context, values["floating_network_id"])
     if not network["external"]:
         raise bad_request(f"Network {network['id']} is not a valid external network")

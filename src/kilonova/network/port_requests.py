@@ -131,9 +131,14 @@ def list_page(call: Call) -> tuple[list[Row], dict[str, Any]]:
     return query.page(call, LISTING, ports.visible(call.context))
 
 
+# Parts of a request that are the network's owner's, and an operator's to give: `create_port:mac_address`.
+OF_OWNERS = ("mac_address", "port_security_enabled", "allowed_address_pairs", "device_owner", "fixed_ips:ip_address")
+
+
 def check_policy(tx: Tx, context: Context, network: Row, values: dict[str, Any], action: str) -> None:
     """What only an admin or the network's owner may set (Neutron's policies create_port:* and update_port:*)."""
-    if rows.owns(context, network):
+    owner = rows.owns(context, network)
+    if owner and not context.parts:
         return
     rules = {
         "mac_address": "mac_address" in values,
@@ -145,8 +150,9 @@ def check_policy(tx: Tx, context: Context, network: Row, values: dict[str, Any],
         "fixed_ips:subnet_id": any("subnet_id" in entry for entry in values.get("fixed_ips", ()))
         and not sharing.is_shared(tx, context, sharing.NETWORK, network["id"]),
     }
+    target = {"network:project_id": network["project_id"]}
     for attribute, used in rules.items():
-        if used:
+        if used and not context.may(f"{action}:{attribute}", owner, **target):
             raise a.disallowed(action, f"{action}:{attribute}")
 
 
@@ -323,7 +329,7 @@ def mac_column(tx: Tx, context: Context, port: Row, values: dict[str, Any]) -> d
     mac: str = {**port, **values}["mac_address"]
     if mac == port["mac_address"]:
         return {}
-    if not context.is_admin:
+    if not context.may("update_port:mac_address"):
         raise a.disallowed("update_port", "update_port:mac_address")
     if port["vif_type"] not in ("unbound", "binding_failed"):
         raise Conflict(

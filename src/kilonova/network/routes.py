@@ -34,7 +34,7 @@ from kilonova.network.handlers import body_of, creator, deleter, lister, shower,
 from kilonova.network.rows import Row
 from kilonova.web import faults
 from kilonova.web.call import Call, Route
-from kilonova.web.policy import admin, anyone, project_member, project_reader
+from kilonova.web.policy import admin, anyone, project_manager, project_member, project_reader, rule
 from kilonova.web.service import Service
 from kilonova.web.validate import is_uuid
 
@@ -315,17 +315,22 @@ OF_ATTRIBUTES = {
     "network": networks.ATTRIBUTES, "subnet": subnets.ATTRIBUTES, "port": port_requests.ATTRIBUTES,
     "router": routers.ATTRIBUTES, "subnetpool": subnet_pools.ATTRIBUTES, "address_scope": address_scopes.ATTRIBUTES,
 }  # fmt: skip
-PARTS = (
+PARTS = dict.fromkeys((
     *(part for resource, attributes in OF_ATTRIBUTES.items() for part in a.parts(resource, attributes)),
     *(f"{verb}_router:external_gateway_info:{key}" for verb in ("create", "update") for key in router_gateways.ADMINS),
-    "create_rbac_policy:target_tenant", "update_rbac_policy:target_tenant",
-)  # fmt: skip
+    "create_rbac_policy:target_tenant", "update_rbac_policy:target_tenant", "update_port:mac_address",
+), admin)  # fmt: skip
+PARTS |= {
+    "create_floatingip:floating_ip_address": project_manager,
+    **{f"create_port:{each}": rule("rule:admin_or_network_owner") for each in port_requests.OF_OWNERS},
+    **{f"update_port:{each}": rule("rule:admin_or_network_owner") for each in port_requests.OF_OWNERS[1:]},
+}
 AT = {route.policy: operation for operation, route in reversed(ROUTES.items())}
 
 SERVICE = Service(
     prefix="network",
     routes=if_match.obeyed(ROUTES),
-    policy=POLICY | dict.fromkeys(PARTS, admin),
+    policy=POLICY | PARTS,
     fault=faults.neutron,
     parts={part: AT[part.partition(":")[0]] for part in PARTS},
 )

@@ -46,11 +46,13 @@ class Context:
     def is_admin(self) -> bool:
         return "admin" in self.roles if self.admin is None else self.admin
 
-    def may(self, part: str) -> bool:
-        """Whether a part of a request is the caller's to have, by its line of policy (`Service.parts`): administrators
-        alone, unless an operator says who else, or who not."""
+    def may(self, part: str, usual: bool | None = None, **target: str) -> bool:
+        """Whether a part of a request is the caller's to have, by its line of policy (`Service.parts`).
+
+        `usual`: by its default; None: administrators alone. `target`: what an operator's rule may ask beside.
+        """
         found = self.parts.get(part) if self.parts else None
-        return found(self, {}) if found else self.is_admin
+        return found(self, target) if found else self.is_admin if usual is None else usual
 
 
 @dataclass

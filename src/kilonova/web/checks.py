@@ -32,8 +32,8 @@ CREDENTIALS: dict[str, Callable[[Context], str]] = {
     "is_admin": lambda who: str(who.is_admin),
     "is_admin_project": lambda who: "True",  # there is no such project, so each is (Keystone: admin_project_name)
 }
-# What it may ask of what is asked for: whose it is.
-ASKED = ("project_id", "tenant_id", "user_id", "domain_id")
+# What it may ask of what is asked for: whose it is; of a port, whose network it is on.
+ASKED = ("project_id", "tenant_id", "user_id", "domain_id", "network:project_id", "network:tenant_id")
 
 
 class BadCheck(KilonovaError):
@@ -175,15 +175,19 @@ class Parser:
             raise BadCheck(
                 f"%({name})s is not known; what may be asked is {', '.join(f'%({each})s' for each in ASKED)}"
             )
-        key = "project_id" if name == "tenant_id" else name
+        key = name.replace("tenant_id", "project_id")
         self.asks.add(key)
-        own = CREDENTIALS[key]
+        own = CREDENTIALS.get(key, nothing)
 
         def same(who: Context, what: Target) -> bool:
             value = mine(who)
             return bool(value) and value == (what[key] if key in what else own(who))
 
         return same
+
+
+def nothing(who: Context) -> str:
+    return ""
 
 
 def always(who: Context, what: Target) -> bool:

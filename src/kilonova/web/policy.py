@@ -28,6 +28,8 @@ ALIASES = {
     "service_api": "role:service",
     "service_role": "role:service",
     "owner": "project_id:%(project_id)s",
+    "network_owner": "project_id:%(network:project_id)s",  # of ports: whose network they are on
+    "admin_or_network_owner": "rule:context_is_admin or rule:network_owner",
     "admin_or_owner": "rule:context_is_admin or project_id:%(project_id)s",
     "project_manager_api": "role:manager and project_id:%(project_id)s",
     "project_member_api": "role:member and project_id:%(project_id)s",
