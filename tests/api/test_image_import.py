@@ -295,7 +295,15 @@ def test_tasks_are_for_administrators(glance: Glance) -> None:
     rest = glance("GET", page["next"].removeprefix("/v2"), who="admin").json()
     assert len(page["tasks"]) == 2 and len(rest["tasks"]) == 1 and "next" not in rest
     assert "input" not in page["tasks"][0]
-    one = glance("GET", f"/tasks/{page['tasks'][0]['id']}", who="admin").json()
+    for key, way in (("created_at", "asc"), ("expires_at", "desc"), ("status", "asc")):
+        path, seen = f"/tasks?limit=1&sort_key={key}&sort_dir={way}", []
+        while path:
+            page = glance("GET", path, who="admin").json()
+            seen += [task.get(key) for task in page["tasks"]]
+            path = page.get("next", "").removeprefix("/v2")
+        assert len(seen) == 3 and seen == sorted(seen, reverse=way == "desc"), key
+    newest = glance("GET", "/tasks?limit=1", who="admin").json()["tasks"][0]["id"]
+    one = glance("GET", f"/tasks/{newest}", who="admin").json()
     assert one["image_id"] == image["id"] and one["expires_at"] > one["updated_at"]
     assert glance("GET", "/tasks?status=failure", who="admin").json()["tasks"] == []
     assert glance("GET", "/tasks/none", who="admin").status_code == 404

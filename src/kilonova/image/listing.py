@@ -1,13 +1,14 @@
-"""GET /v2/images: filters, sorting, pages."""
+"""GET /v2/images: filters and sorting."""
 
 import datetime
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
 from kilonova.image import images, members
+from kilonova.image.paging import Order, behind, page_size
 from kilonova.image.tables import IMAGES
 from kilonova.model.errors import BadRequest
 from kilonova.model.ids import iso
@@ -17,10 +18,8 @@ from kilonova.web.validate import whole
 Row = sa.RowMapping
 Test = Callable[[Row], bool]
 Condition = sa.ColumnElement[bool]
-Order = list[tuple[str, bool]]  # (key, descending), most important first
 
 SORT_KEYS = ("name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at")
-DEFAULT_LIMIT, MAX_LIMIT = 25, 1000
 STRETCH = 500  # rows looked at at a time
 OPERATORS = {
     "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le, "eq": operator.eq, "neq": operator.ne,
@@ -38,7 +37,7 @@ def page(call: Call) -> tuple[list[Row], bool]:
     wanted = [*_scope(call), *(_filter(call, key) for key in dict.fromkeys(key for key, _ in call.query))]
     tests = [one for one in wanted if callable(one)]
     conditions = [one for one in wanted if not callable(one)]
-    query = sa.select(IMAGES).where(images.visible(call.context), *conditions).order_by(*_in_sql(order))
+    query = sa.select(IMAGES).where(images.visible(call.context), *conditions)
     last, marker = None, call.arg("marker")
     if marker is not None:
         last = call.tx.first(sa.select(IMAGES).where(IMAGES.c.id == marker, images.visible(call.context)))
@@ -47,56 +46,12 @@ def page(call: Call) -> tuple[list[Row], bool]:
     found: list[Row] = []
     stretch = STRETCH if tests else limit
     while len(found) < limit:
-        rows = call.tx.all((query if last is None else query.where(_past(last, order))).limit(stretch))
+        rows = behind(call.tx, query, IMAGES, order, last, stretch)
         found += [row for row in rows if all(test(row) for test in tests)]
         if len(rows) < stretch:
             break
         last = rows[-1]
     return found[:limit], 0 < limit <= len(found)
-
-
-def _in_sql(order: Order) -> Iterator[sa.ColumnElement[Any]]:
-    """What is null comes first on the way up; of what is alike, the id decides."""
-    for key, descending in [*order, ("id", order[-1][1])]:
-        column = IMAGES.c[key]
-        ways = [column.is_not(None), column] if column.nullable else [column]
-        yield from (way.desc() if descending else way.asc() for way in ways)
-
-
-def _past(row: Row, order: Order) -> sa.ColumnElement[bool]:
-    """Behind the row in that order."""
-    alike: list[sa.ColumnElement[bool]] = []
-    places: list[sa.ColumnElement[bool]] = []
-    for key, descending in [*order, ("id", order[-1][1])]:
-        column, value = IMAGES.c[key], row[key]
-        if value is None:
-            further = sa.false() if descending else column.is_not(None)
-        elif descending:
-            further = (column < value) | column.is_(None)
-        else:
-            further = column > value
-        places.append(sa.and_(*alike, further))
-        alike.append(column.is_(None) if value is None else column == value)
-    return sa.or_(*places)
-
-
-def behind(rows: list[Row], marker: str, noun: str) -> list[Row]:
-    """Those after the row of that id. BadRequest when there is none."""
-    for place, row in enumerate(rows):
-        if row["id"] == marker:
-            return rows[place + 1 :]
-    raise BadRequest(f"No {noun} found with ID {marker}")
-
-
-def page_size(call: Call) -> int:
-    """Its `limit`, within ours. BadRequest when it is none."""
-    text = call.arg("limit")
-    if text is None:
-        return DEFAULT_LIMIT
-    limit = whole(text)
-    if limit is None:
-        raise BadRequest("limit param must be positive" if whole(text[1:]) else "limit param must be an integer")
-    return min(limit, MAX_LIMIT)
 
 
 def _order(call: Call) -> Order:

@@ -2,23 +2,22 @@
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
 
 import sqlalchemy as sa
 
 from kilonova.image import metadef_schemas as schemas
 from kilonova.image import metadefs
+from kilonova.image.paging import collection, one_key, page_size
 from kilonova.model.errors import BadRequest, Forbidden, NotFound
 from kilonova.model.ids import iso
 from kilonova.web.call import Call, Reply, Route
 from kilonova.web.policy import admin, project_reader
-from kilonova.web.validate import TRUE, check, whole
+from kilonova.web.validate import TRUE, check
 
 Row = sa.RowMapping
 BODIES = {
     "object": schemas.OBJECT, "property": schemas.PROPERTY, "tag": schemas.TAG, "resource_type": schemas.RESOURCE_TYPE,
 }  # fmt: skip
-DEFAULT_LIMIT, MAX_LIMIT = 25, 1000
 SORT_KEYS = ("namespace", "name", "created_at", "updated_at", "display_name", "visibility", "owner", "id")
 
 
@@ -76,41 +75,21 @@ def list_namespaces(call: Call) -> dict[str, Any]:
         bodies = [body for body in bodies if set(types) & {
             each["name"] for each in body.get("resource_type_associations", ())
         }]  # fmt: skip
-    bodies, more = _page(call, bodies, "namespace", DEFAULT_LIMIT)
-    query = [(key, value) for key, value in call.query if key != "marker"]
-    path = "/v2/metadefs/namespaces"
-    answer: dict[str, Any] = {
-        "namespaces": bodies,
-        "first": path + ("?" + urlencode(query) if query else ""),
-        "schema": "/v2/schemas/metadefs/namespaces",
-    }
-    if more:
-        answer["next"] = f"{path}?" + urlencode([*query, ("marker", bodies[-1]["namespace"])])
-    return answer
+    limit = page_size(call)
+    bodies = _sorted(call, bodies, "namespace")[:limit]
+    return collection(call, "metadefs/namespaces", bodies, 0 < limit <= len(bodies), "namespace")
 
 
-def _page(
-    call: Call, bodies: list[dict[str, Any]], name: str, default: int | None
-) -> tuple[list[dict[str, Any]], bool]:
-    """Sorted, from behind the marker, as many as asked for; whether more may follow. `name`: what a marker names."""
-    key, way, text = call.arg("sort_key", "created_at") or "", call.arg("sort_dir", "desc"), call.arg("limit")
-    if way not in ("asc", "desc"):
-        raise BadRequest(f"Invalid sort direction: {way}")
-    if key not in SORT_KEYS:
-        raise BadRequest("Sort key supplied was not valid.")
-    limit = default if text is None else whole(text)
-    if limit is None and text is not None:
-        raise BadRequest("limit param must be positive" if whole(text[1:]) else "limit param must be an integer")
-    bodies = sorted(bodies, key=lambda body: (body.get(key) or "", body[name]), reverse=way == "desc")
+def _sorted(call: Call, bodies: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """From behind the marker. `name`: what a marker names."""
+    key, descending = one_key(call, SORT_KEYS)
+    bodies = sorted(bodies, key=lambda body: (body.get(key) or "", body[name]), reverse=descending)
     if marker := call.arg("marker"):
         places = [place for place, body in enumerate(bodies) if body[name] == marker]
         if not places:
             raise NotFound(f"Metadata definition {name}={marker} was not found.")
         bodies = bodies[places[0] + 1 :]
-    if limit is None:
-        return bodies, False
-    limit = min(limit, MAX_LIMIT)
-    return bodies[:limit], 0 < limit <= len(bodies)
+    return bodies
 
 
 def create_namespace(call: Call) -> Reply:
@@ -210,7 +189,7 @@ def _clearer(kind: str) -> Callable[[Call], None]:
 def _listed(call: Call, kind: str) -> list[dict[str, Any]]:
     namespace = _namespace(call)
     bodies = [_view(kind, namespace, row) for row in metadefs.entries(call.tx, namespace, kind)]
-    return _page(call, bodies, "name", None)[0]
+    return _sorted(call, bodies, "name")[: page_size(call, len(bodies))]
 
 
 def list_objects(call: Call) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Glance v2 (https://docs.openstack.org/api-ref/image/v2/)."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 from kilonova.image import (
     images,
@@ -17,6 +16,7 @@ from kilonova.image import (
     views,
 )
 from kilonova.image.imports import create_task, import_image
+from kilonova.image.paging import collection
 from kilonova.image.store_handlers import stores_of
 from kilonova.image.transfer import download, stage, upload
 from kilonova.model.errors import APIError, BadRequest, Forbidden, NotFound
@@ -68,16 +68,8 @@ def versions_ok(call: Call) -> Reply:
 
 def list_images(call: Call) -> dict[str, Any]:
     rows, more = listing.page(call)
-    query = [(key, value) for key, value in call.query if key != "marker"]
     held = locations.held_by(call.tx, [row["id"] for row in rows])
-    body: dict[str, Any] = {
-        "images": [views.image(row, held[row["id"]]) for row in rows],
-        "first": "/v2/images" + ("?" + urlencode(query) if query else ""),
-        "schema": "/v2/schemas/images",
-    }
-    if more and rows:
-        body["next"] = "/v2/images?" + urlencode([*query, ("marker", rows[-1]["id"])])
-    return body
+    return collection(call, "images", [views.image(row, held[row["id"]]) for row in rows], more)
 
 
 def _view(call: Call, row: Any) -> dict[str, Any]:

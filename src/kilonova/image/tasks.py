@@ -2,12 +2,11 @@
 
 import datetime
 from typing import Any
-from urllib.parse import urlencode
 
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.image.listing import behind, page_size
+from kilonova.image.paging import behind, collection, one_key, page_size
 from kilonova.image.tables import TASKS
 from kilonova.model.errors import BadRequest, NotFound
 from kilonova.model.ids import iso, new_id, now
@@ -105,35 +104,19 @@ def show(call: Call) -> dict[str, Any]:
 
 def index(call: Call) -> dict[str, Any]:
     """GET /v2/tasks: newest first."""
-    rows, more = _page(call)
-    query = [(key, value) for key, value in call.query if key != "marker"]
-    body: dict[str, Any] = {
-        "tasks": [_brief(row) for row in rows],
-        "first": "/v2/tasks" + ("?" + urlencode(query) if query else ""),
-        "schema": "/v2/schemas/tasks",
-    }
-    if more:
-        body["next"] = "/v2/tasks?" + urlencode([*query, ("marker", rows[-1]["id"])])
-    return body
-
-
-def _page(call: Call) -> tuple[list[Row], bool]:
-    limit, key, way = page_size(call), call.arg("sort_key", "created_at") or "", call.arg("sort_dir", "desc")
-    if way not in ("asc", "desc"):
-        raise BadRequest(f"Invalid sort direction: {way}")
-    if key not in SORT_KEYS:
-        raise BadRequest("Sort key supplied was not valid.")
-    query = sa.select(TASKS)
+    limit, order, query = page_size(call), [one_key(call, SORT_KEYS)], sa.select(TASKS)
     for name, known in (("status", STATUSES), ("type", ("import", "api_image_import")), ("owner", None)):
         value = call.arg(name)
         if value and known and value not in known:
             raise BadRequest(f"Invalid {name} value: {value}")
         if value:
             query = query.where(TASKS.c[name] == value)
-    rows = call.tx.all(query.order_by(TASKS.c.id))
-    rows.sort(key=lambda row: (row[key] is not None, row[key]), reverse=way == "desc")
+    last = None
     if marker := call.arg("marker"):
         if not is_uuid(marker):
             raise BadRequest("Invalid marker format")
-        rows = behind(rows, marker, "task")
-    return rows[:limit], 0 < limit <= len(rows)
+        last = call.tx.first(query.where(TASKS.c.id == marker))
+        if last is None:
+            raise BadRequest(f"No task found with ID {marker}")
+    rows = behind(call.tx, query, TASKS, order, last, limit)
+    return collection(call, "tasks", [_brief(row) for row in rows], 0 < limit <= len(rows))
