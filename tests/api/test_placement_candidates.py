@@ -77,6 +77,18 @@ def test_groups_that_must_part_find_the_one_way_there_is(placement: Placement) -
     assert len(mappings(placement, group_policy="none", limit="3", **groups)) == 3
 
 
+def test_a_limit_is_met_by_many_hosts(placement: Placement) -> None:
+    """Not by the first one's combinations alone, of which there may be more than anybody reads."""
+    roots = {placement.host(f"root{number}", VCPU=8) for number in range(3)}
+    for root in sorted(roots):
+        for number in range(4):
+            placement.host(f"{root}:{number}", root, SRIOV_NET_VF=4)
+    query = {"resources": "VCPU:1", **{f"resources_{letter}": "SRIOV_NET_VF:1" for letter in "ABC"}}
+    found = mappings(placement, group_policy="none", limit="6", **query)
+    assert sorted(each[""][0] for each in found) == sorted([*roots, *roots])
+    assert len(mappings(placement, group_policy="none", **query)) == 3 * 4**3
+
+
 def test_groups_without_resources_part_as_well(placement: Placement) -> None:
     root = placement.host("root", VCPU=8)
     traits = {"traits": ["HW_NUMA_ROOT"], "resource_provider_generation": 1}

@@ -1,6 +1,7 @@
 """Who could give what is asked: for the scheduler (`hosts`), and for GET /allocation_candidates (`find`)."""
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ from kilonova.placement import names, snapshot
 from kilonova.placement.requests import Group, Wanted
 from kilonova.placement.snapshot import SHARING, Provider, Stock
 
-MAX_TRIED = 100_000  # combinations looked at in one request (placement: max_allocation_candidates)
+# Choices looked at for one request (placement: max_allocation_candidates), and of these for one tree at least.
+MAX_TRIED, TREE_TRIED = 100_000, 1000
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,20 @@ def find(tx: Tx, wanted: Wanted) -> tuple[list[AllocationRequest], list[Provider
 def _in_trees(
     wanted: Wanted, everything: Mapping[str, Provider], trees: Mapping[str, list[Provider]]
 ) -> Iterator[AllocationRequest]:
+    """By turns, one of each tree (placement: breadth-first), so that a limit is met by many hosts, not by the first one's
+    combinations; and none takes all the tries."""
     sharing = [provider for provider in everything.values() if SHARING in provider.traits]
-    for root, tree in trees.items():
-        traits = everything[root].traits
-        if wanted.root_required <= traits and not wanted.root_forbidden & traits:
-            yield from _in_tree(wanted, everything, tree, sharing)
+    tries, most = iter(range(MAX_TRIED)), max(TREE_TRIED, MAX_TRIED // max(len(trees), 1))
+    waiting = deque(
+        _in_tree(wanted, everything, tree, sharing, itertools.islice(tries, most))
+        for root, tree in trees.items()
+        if wanted.root_required <= (traits := everything[root].traits) and not wanted.root_forbidden & traits
+    )
+    while waiting:
+        ways = waiting.popleft()
+        for request in itertools.islice(ways, 1):
+            yield request
+            waiting.append(ways)
 
 
 def _check_names(tx: Tx, wanted: Wanted) -> None:
@@ -100,7 +111,7 @@ def _check_names(tx: Tx, wanted: Wanted) -> None:
 
 
 def _in_tree(
-    wanted: Wanted, everything: Mapping[str, Provider], tree: list[Provider], sharing: list[Provider]
+    wanted: Wanted, everything: Mapping[str, Provider], tree: list[Provider], sharing: list[Provider], tries: Iterator[int]
 ) -> Iterator[AllocationRequest]:
     """The ways to serve all groups from one tree and the sharing providers of its aggregates."""
     inside = {provider.uuid for provider in tree}
@@ -113,7 +124,7 @@ def _in_tree(
         ways.append((suffix, choices))
         if not choices:
             return
-    for picked in _together(wanted, ways, {}, everything, itertools.count()):
+    for picked in _together(wanted, ways, {}, everything, tries):
         uuids = [uuid for choice in picked.values() for uuid in choice]
         if inside.intersection(uuids) and (wanted.nested or _one_of_each_tree(everything, uuids)):
             yield AllocationRequest(_sums(picked), {suffix: list(choice) for suffix, choice in picked.items()})
@@ -134,7 +145,7 @@ def _together(
     ways: Sequence[tuple[str, Sequence[Choice]]],
     picked: Picked,
     everything: Mapping[str, Provider],
-    tried: Iterator[int],
+    tries: Iterator[int],
 ) -> Iterator[Picked]:
     """A choice for each group, such that all go together; what already does not is not gone on from."""
     if not ways:
@@ -142,11 +153,11 @@ def _together(
         return
     (suffix, choices), rest = ways[0], ways[1:]
     for choice in choices:
-        if next(tried) >= MAX_TRIED:
+        if next(tries, None) is None:
             return
         more = {**picked, suffix: choice}
         if _go_together(wanted, more, everything):
-            yield from _together(wanted, rest, more, everything, tried)
+            yield from _together(wanted, rest, more, everything, tries)
 
 
 def serves(group: Group, provider: Provider) -> bool:
