@@ -171,7 +171,7 @@ def test_a_server_put_away_is_made_from_its_own_image_with_its_old_hardware(nova
 )
 def test_the_image_of_a_server_put_away_goes_with_it(nova: Nova, ask: Callable[[Nova, str], Any]) -> None:
     removed: list[str] = []
-    nova.shared.images = type("Store", (), {"delete": lambda self, id: removed.append(id)})()  # type: ignore[attr-defined]
+    nova.shared.images = type("Store", (), {"delete": lambda self, id, held: removed.append(id)})()  # type: ignore[attr-defined]
     id = shelved(nova)
     image = row(nova, id)["system_metadata"]["shelved_image_id"]
     assert ask(nova, id).status_code in (202, 204)
