@@ -20,7 +20,8 @@ def running_cloud(state: Path, virt: str, log: Path) -> Iterator[None]:
     if state.exists():  # what a run that was killed has left
         subprocess.run(down, check=False)
     state.mkdir(parents=True, exist_ok=True)
-    command = [KILONOVA, "up", "--state", state, "--virt", virt, "--port", "0"]
+    stores = ("--image-store", "file=file", "--image-store", "second=file")  # some tests want two
+    command = [KILONOVA, "up", "--state", state, "--virt", virt, "--port", "0", *stores]
     with log.open("w") as out, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=out, text=True) as cloud:
         try:
             assert cloud.stdout is not None
