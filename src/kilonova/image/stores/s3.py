@@ -8,12 +8,13 @@ always do. The library is an extra of its own (`kilonova[s3]`), and loaded by cl
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
 from kilonova.image.stores.store import CHUNK, StoreConfig
 from kilonova.model.errors import KilonovaError, Unavailable
 
-PART = 16 << 20  # bytes of a part that is sent at once: one is in memory; at least 5 MiB, S3 says
+PART = 8 << 20  # bytes, at least, of a part that is sent at once: one is in memory; 5 MiB or more, S3 says
 SAME_SIZE = 1000  # so many parts, then twice as large ones: there are at most 10,000, and objects of 5 TiB
 
 
@@ -41,15 +42,14 @@ class S3Store:
 
     def write(self, image_id: str, chunks: Iterable[bytes]) -> None:
         parts = _parts(chunks)
-        first = next(parts)
-        second = next(parts, None)
+        begun = list(islice(parts, 2))
         with self._reached():
             self._ensure_bucket()
-        if second is None:
+        if len(begun) == 1:
             with self._reached():
-                self._client.put_object(**self._object(image_id), Body=first)
+                self._client.put_object(**self._object(image_id), Body=begun[0])
         else:
-            self._write_parts(image_id, (part for group in ((first, second), parts) for part in group))
+            self._write_parts(image_id, _one_after_another(begun, parts))
 
     def _write_parts(self, image_id: str, parts: Iterable[bytes]) -> None:
         with self._reached():
@@ -160,11 +160,21 @@ def _client(config: StoreConfig) -> Any:
 
 def _parts(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The bytes in parts as S3 takes them: all but the last as large as they must be; at least one, which may be empty."""
-    buffer, number = bytearray(), 0
+    held: list[bytes] = []
+    size = number = 0
     for chunk in chunks:
-        buffer += chunk
-        while len(buffer) > (size := PART << number // SAME_SIZE):
-            yield bytes(buffer[:size])
-            del buffer[:size]
+        held.append(chunk)
+        size += len(chunk)
+        if size >= PART << number // SAME_SIZE:
+            part, held, size = b"".join(held), [], 0
+            yield part
             number += 1
-    yield bytes(buffer)
+    if held or not number:
+        yield b"".join(held)
+
+
+def _one_after_another(begun: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+    """Nobody holds what was given out."""
+    while begun:
+        yield begun.pop(0)
+    yield from rest
