@@ -61,6 +61,10 @@ WRONG = (
     ("network", r"/v2.0/qos/rule-types/[^/]+", r"rule_type/drivers"),
     # a soft policy is shown at every version; only making one needs 2.15
     ("compute", r"/v2.1/os-server-groups(/[^/]+)?", r"server_groups?(/\d+)?/policies/\d+"),
+    # a property that came with its namespace may require nothing
+    ("image", r"GET /v2/metadefs/namespaces/[^/]+/properties.*", r"(.*/)?required"),
+    # whatever Cinder's volume has, whose labels have any names
+    ("compute", r"/v2.1/os-(volumes|snapshots).*", r"(.*/)?metadata"),
     # whatever Glance's image has, whose properties have any names
     ("compute", r"/v2.1/images/.*", r"(.*/)?metadata"),
     # in another order: self, bookmark, alternate

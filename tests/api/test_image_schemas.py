@@ -32,3 +32,16 @@ def test_what_is_listed_fits_its_schema(glance: Glance) -> None:
         jsonschema.Draft4Validator(schema).validate(shown)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.Draft4Validator(schema).validate({**shown, **dict.fromkeys(("images", "tasks", "id", "status"), 1)})
+
+
+def test_a_property_by_itself_names_what_it_requires(glance: Glance) -> None:
+    """Glance has two schemas of them: within a namespace, or an object, it may require nothing."""
+    bare = {"title": "t", "type": "string", "required": []}
+    namespace = {"namespace": "n", "properties": {"p": bare}}
+    assert glance("POST", "/metadefs/namespaces", namespace, who="admin").status_code == 201
+    path = "/metadefs/namespaces/n/properties"
+    assert glance("POST", path, {"name": "q", **bare}, who="admin").status_code == 400
+    assert glance("POST", path, {"name": "q", **bare, "required": ["p"]}, who="admin").status_code == 201
+    assert glance("PUT", f"{path}/q", {"name": "q", **bare}, who="admin").status_code == 400
+    assert glance("GET", f"{path}/p", who="admin").json()["required"] == []
+    assert glance("POST", "/metadefs/namespaces/n/objects", {"name": "o", "required": []}, who="admin").status_code == 201

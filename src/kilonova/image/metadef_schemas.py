@@ -111,7 +111,9 @@ NAMESPACE_FIELDS: dict[str, Any] = {
 
 NAMESPACE = _schema("namespace", {**NAMESPACE_FIELDS, **READ_ONLY, **LINKS}, ["namespace"])
 OBJECT = _schema("object", {**OBJECT_FIELDS, **READ_ONLY, **LINKS}, ["name"])
-PROPERTY = _schema("property", PROPERTY_FIELDS, ["type", "title", "name"])
+# By itself, a property that requires others names one (glance/api/v2/metadef_properties.py); within a namespace it need not.
+SOME = {**DEFINITIONS, "stringArray": {**DEFINITIONS["stringArray"], "minItems": 1}}
+PROPERTY = _schema("property", PROPERTY_FIELDS, ["type", "title", "name"]) | {"definitions": SOME}
 RESOURCE_TYPE = _schema("resource_type_association", {**RESOURCE_TYPE_FIELDS, **READ_ONLY}, ["name"])
 TAG = _schema("tag", {"name": NAME, **READ_ONLY}, ["name"])
 TAGS = {
