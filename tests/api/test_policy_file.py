@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from compute_client import ADMIN, CONTEXTS, DEMO, DEMO_PROJECT, OTHER, READER, Nova, authenticate
+from image_stores import file_stores
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -14,6 +16,8 @@ from kilonova.compute.routes import SERVICE as COMPUTE
 from kilonova.config import Config
 from kilonova.db.engine import Database
 from kilonova.identity.routes import SERVICE as IDENTITY
+from kilonova.image.imports import Imports
+from kilonova.image.routes import SERVICE as IMAGE
 from kilonova.model.errors import KilonovaError
 from kilonova.network.routes import SERVICE as NETWORK
 from kilonova.policy_file import PolicyFile
@@ -96,15 +100,17 @@ def test_up_refuses_a_bad_file_at_its_start(tmp_path: Path) -> None:
 
 
 class Ruled:
-    """Nova and Neutron by an operator's file: `ruled("rules")` writes it while they run."""
+    """The services by an operator's file: `ruled("rules")` writes it while they run."""
 
     def __init__(self, database: Database, folder: Path) -> None:
         self.file, self.lines = folder / "policy.yaml", 0
         self.nova = Nova(database)
-        services = (COMPUTE, NETWORK, IDENTITY)
+        stores = file_stores(folder)
+        shared = SimpleNamespace(**vars(self.nova.shared), images=stores, imports=Imports(database, stores))
+        services = (COMPUTE, NETWORK, IDENTITY, IMAGE)
         self.policies = PolicyFile(self.file, services)
         application = Application(
-            services, database, authenticate, self.nova.shared, "http://testserver", policies=self.policies
+            services, database, authenticate, shared, "http://testserver", policies=self.policies
         )
         self.http = TestClient(application, raise_server_exceptions=True)
 
@@ -241,6 +247,17 @@ def test_nova_s_parts_are_the_operator_s_to_give(ruled: Ruled) -> None:
     assert id in seen()
     assert shown() == {"OS-EXT-SRV-ATTR:host", "host_status"}
     assert ruled.ask("GET", server, OTHER) == 404  # seen in the list, and no more than that
+
+
+def test_who_makes_an_image_everybody_s_is_the_operator_s_to_say(ruled: Ruled) -> None:
+    images = "/image/v2/images"
+
+    def asked(token: str) -> list[int]:
+        return [ruled.ask("POST", images, token, {"visibility": each}) for each in ("public", "community", "shared")]
+
+    assert [asked(DEMO), asked(ADMIN), asked(READER)] == [[403, 201, 201], [201, 201, 201], [403, 403, 403]]
+    ruled('"publicize_image": "role:member"\n"communitize_image": "rule:context_is_admin"')
+    assert [asked(DEMO), asked(READER)] == [[201, 403, 201], [403, 403, 403]]
 
 
 def test_policy_list_tells_what_holds(tmp_path: Path) -> None:

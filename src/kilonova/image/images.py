@@ -109,8 +109,10 @@ def check_formats(disk_format: str | None, container_format: str | None) -> None
 
 
 def check_visibility(context: Context, wanted: str) -> None:
-    if wanted == "public" and not context.is_admin:
-        raise Forbidden("You are not authorized to complete publicize_image action.")
+    """Forbidden, in Glance's words, to make an image the whole cloud's."""
+    part = {"public": "publicize_image", "community": "communitize_image"}.get(wanted)
+    if part and not context.may(part, usual=context.is_admin or wanted == "community"):
+        raise Forbidden(f"You are not authorized to complete {part} action.")
 
 
 def save(tx: Tx, image_id: str, values: Mapping[str, Any]) -> None:

@@ -217,6 +217,8 @@ POLICY = {
     "get_image": anyone,
     "add_image": project_member,
     "modify_image": project_member,
+    "publicize_image": admin,
+    "communitize_image": project_member,
     "delete_image": project_member,
     "upload_image": project_member,
     "download_image": anyone,
@@ -276,4 +278,7 @@ ROUTES = {
     **metadef_handlers.ROUTES,
 }
 
-SERVICE = Service(prefix="image", routes=ROUTES, policy=POLICY, fault=faults.glance, exact_paths=True)
+SERVICE = Service(
+    prefix="image", routes=ROUTES, policy=POLICY, fault=faults.glance, exact_paths=True,
+    parts=dict.fromkeys(("publicize_image", "communitize_image"), "POST /v2/images"),
+)  # fmt: skip
