@@ -26,7 +26,8 @@ from kilonova.web.policy import admin, admin_or_service, anyone, project_member,
 from kilonova.web.service import Service
 from kilonova.web.validate import check
 
-VERSIONS = (
+VERSIONS = (  # of a Glance without its cache (2.14, 2.16, 2.18)
+    "2.17",
     "2.15",
     "2.13",
     "2.12",
