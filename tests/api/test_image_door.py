@@ -212,6 +212,45 @@ def test_sweep_after_a_crash(glance: Glance) -> None:
     assert glance("GET", f"/images/{image['id']}").json()["status"] == "queued"
 
 
+def half_staged(image_id: str, port: int) -> socket.socket:
+    """A connection on which half of the bytes were sent."""
+    head = (
+        f"PUT /image/v2/images/{image_id}/stage HTTP/1.1\r\nHost: x\r\nX-Auth-Token: alice\r\n"
+        "Content-Type: application/octet-stream\r\nContent-Length: 20\r\n\r\n0123456789"
+    )
+    client = socket.create_connection(("127.0.0.1", port))
+    client.sendall(head.encode())
+    return client
+
+
+def test_what_is_still_being_staged_is_not_imported(glance: Glance, port: int) -> None:
+    image, direct = glance.image(), {"method": {"name": "glance-direct"}}
+    path = f"/images/{image['id']}"
+    with half_staged(image["id"], port) as client:
+        until(lambda: any(name.endswith(".part.staged") for name in glance.files()), "no staging begun")
+        refused = glance("POST", f"{path}/import", direct)
+        assert refused.status_code == 409 and "needs to be staged" in refused.text
+        client.sendall(b"0123456789")
+        assert client.recv(100).startswith(b"HTTP/1.1 204")
+    assert glance("POST", f"{path}/import", direct).status_code == 202
+    until(lambda: glance("GET", path).json()["status"] == "active", "not imported")
+    assert glance("GET", path).json()["size"] == 20
+
+
+def test_a_start_queues_again_what_was_half_staged_and_keeps_what_was_staged_whole(glance: Glance) -> None:
+    half, whole = glance.image(), glance.image()
+    assert glance.upload(whole["id"], b"whole", kind="stage").status_code == 204
+    glance.database.write(lambda tx: images.move(tx, half["id"], "queued", "uploading"))
+    (glance.directory / "staged" / f"{half['id']}.0011.part").write_bytes(b"half")
+    assert images.sweep(glance.database, glance.stores) == [f"{half['id']}.0011.part"]
+    assert glance.files() == [f"{whole['id']}.staged"]
+    shown = [glance("GET", f"/images/{image['id']}").json() for image in (half, whole)]
+    assert [(image["status"], image["size"]) for image in shown] == [("queued", None), ("uploading", 5)]
+    assert glance.upload(half["id"], b"at last").status_code == 204
+    assert glance("POST", f"/images/{whole['id']}/import", {"method": {"name": "glance-direct"}}).status_code == 202
+    until(lambda: glance("GET", f"/images/{whole['id']}").json()["status"] == "active", "not imported")
+
+
 def test_who_sees_what(glance: Glance) -> None:
     private = glance.image(name="private", visibility="private")
     shared = glance.image(name="shared")

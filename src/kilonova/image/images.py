@@ -180,6 +180,11 @@ def end_staging(tx: Tx, image_id: str, size: int) -> None:
         raise _gone(image_id)
 
 
+def is_staged(row: Row) -> bool:
+    """Whether all its bytes wait for their import; until they have come, it has no size."""
+    return row["status"] == "uploading" and row["size"] is not None
+
+
 def _gone(image_id: str) -> Gone:
     return Gone(
         f"Image {image_id} could not be found after upload. The image may have been deleted during the upload, "
@@ -209,13 +214,15 @@ def tell_import(tx: Tx, image_id: str, importing: Iterable[str] = (), failed: It
 
 
 def sweep(database: Database, stores: Stores) -> list[str]:
-    """At start: what died with its process, uploads and imports, is queued again; files that no image owns are removed."""
+    """At start: what died with its process, uploads and imports, is queued again; what was staged whole still is. Files
+    that no image owns are removed."""
 
     def recover(tx: Tx) -> tuple[dict[str, set[str]], set[str]]:
         for task in tasks.interrupted(tx):
             tell_import(tx, task["image_id"], failed=tasks.targets(task) or [stores.default.name])
-        for status in ("saving", "importing"):
-            tx.execute(IMAGES.update().where(IMAGES.c.status == status).values(status="queued", size=None))
+        half = (IMAGES.c.status == "uploading") & IMAGES.c.size.is_(None)
+        died = half | IMAGES.c.status.in_(("saving", "importing"))
+        tx.execute(IMAGES.update().where(died).values(status="queued", size=None))
         staged = tx.execute(sa.select(IMAGES.c.id).where(IMAGES.c.status == "uploading")).scalars()
         return locations.held_in(tx), set(staged)
 

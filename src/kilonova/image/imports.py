@@ -246,7 +246,7 @@ def _ready(row: Row, method: str) -> None:
         raise Conflict("Only images with status active can be targeted for copying")
     if method == "web-download" and row["status"] != "queued":
         raise Conflict("Image needs to be in 'queued' state to use 'web-download' method")
-    if method == "glance-direct" and row["status"] != "uploading":
+    if method == "glance-direct" and not images.is_staged(row):
         raise Conflict("Image needs to be staged before 'glance-direct' method can be used")
     for name in ("container_format", "disk_format"):
         if not row[name]:
