@@ -89,6 +89,8 @@ def test_two_factors_at_once_or_one_after_the_other(keystone: Keystone) -> None:
     assert attempt(keystone, user, "totp", receipt="gAAAAnonsense").status_code == 401
     assert attempt(keystone, keystone.ids["users"]["demo"], "password", receipt=receipt).status_code == 401
     assert keystone.get("/v3/auth/projects", receipt).status_code == 401
+    assert keystone.delete(f"/v3/users/{user}/tokens").status_code == 204
+    assert attempt(keystone, user, "totp", receipt=receipt).status_code == 401
 
 
 def test_a_receipt_is_good_for_five_minutes(keystone: Keystone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Rules for passwords, lockout, and keys that change, at the door."""
 
+import base64
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from starlette.testclient import TestClient
 from kilonova import statedir
 from kilonova.config import Config
 from kilonova.db.engine import Database
-from kilonova.identity import keys, passwords, security, times, tokens
+from kilonova.identity import keys, methods, passwords, security, times, tokens, totp
 from kilonova.model.errors import KilonovaError
 
 DAY = 86400
@@ -159,6 +161,57 @@ def test_too_many_failures_from_one_address(database: Database) -> None:
     assert keystone.auth("admin").status_code == 201
 
 
+def test_who_is_named_in_other_words_is_the_same(database: Database) -> None:
+    keystone = Strict(database, limit=3)
+    user = keystone.ids["users"]["demo"]
+    names = [{"id": user}, *({"name": "demo", "domain": {"id": "default", "name": junk}} for junk in "abcd")]
+    answers = []
+    for name in names:
+        identity = {"methods": ["password"], "password": {"user": {**name, "password": "wrong"}}}
+        answers.append(keystone.request("POST", "/v3/auth/tokens", {"auth": {"identity": identity}}, token="").status_code)
+    assert answers == [401, 401, 401, 429, 429]
+
+
+def test_guesses_at_once_are_counted_as_one_after_another(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    keystone = Strict(database, "lockout_failure_attempts=3")
+    looked, enough, answers = methods.check_password, threading.Event(), []
+
+    def slow(given: str, hashed: str | None) -> bool:
+        right = looked(given, hashed)
+        assert not right or enough.wait(60)  # it was begun before there was any failure
+        return right
+
+    monkeypatch.setattr(methods, "check_password", slow)
+    lucky = threading.Thread(target=lambda: answers.append(keystone.auth("demo").status_code))
+    lucky.start()
+    assert [keystone.auth("demo", "wrong").status_code for _ in range(3)] == [401] * 3
+    enough.set()
+    lucky.join()
+    assert answers == [401]
+
+
+def test_a_known_password_wins_no_more_guesses_of_a_passcode(database: Database) -> None:
+    keystone = Strict(database, "lockout_failure_attempts=3")
+    user = keystone.ids["users"]["demo"]
+    secret = base64.b32encode(b"twenty bytes of seed").decode()
+    keystone.make("credential", type="totp", blob=secret, user_id=user)
+
+    def log_in(passcode: str) -> int:
+        shown = {"password": {"user": {"id": user, "password": PASSWORDS["demo"]}},
+                 "totp": {"user": {"id": user, "passcode": passcode}}}  # fmt: skip
+        body = {"auth": {"identity": {"methods": ["password", "totp"], **shown}}}
+        return int(keystone.request("POST", "/v3/auth/tokens", body, token="").status_code)
+
+    def passcode() -> str:
+        return totp.passcode(b"twenty bytes of seed", time.time())
+
+    assert log_in(passcode()) == 201
+    assert [log_in("x") for _ in range(3)] == [401, 401, 401]
+    assert log_in(passcode()) == 401
+    keystone.patch(f"/v3/users/{user}", {"user": {"enabled": True}})
+    assert log_in(passcode()) == 201
+
+
 def test_an_address_that_tries_many_names_is_refused_too(database: Database) -> None:
     keystone = Strict(database, limit=2)
     tried = [keystone.auth(f"user-{number}", "wrong").status_code for number in range(25)]
@@ -203,6 +256,8 @@ def test_keys_rotate_and_running_processes_see_it(database: Database, tmp_path: 
     assert keys.rotate(folder) == [0, 2, 3]
     with pytest.raises(KilonovaError, match="requires authentication"):
         tokens.Authenticator(other)(database, demo)  # its key is gone
+    with pytest.raises(KilonovaError, match="requires authentication"):
+        authenticate(database, demo)  # although it has seen it when it was good
     assert tokens.Authenticator(other)(database, new).user_name == "demo"
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 

@@ -155,6 +155,21 @@ def test_a_revoked_token_is_gone_at_once(keystone: Keystone) -> None:
     assert keystone.get("/v3/auth/projects", keystone.login("demo")).status_code == 200
 
 
+def test_who_may_look_at_a_token_may_not_end_it(keystone: Keystone) -> None:
+    service, looker = (keystone.make("user", name=name, password="secret")["id"] for name in ("nova", "looker"))
+    roles = {role["name"]: role["id"] for role in keystone.get("/v3/roles").json()["roles"]}
+    project = keystone.ids["projects"]["demo"]
+    assert keystone.put(f"/v3/projects/{project}/users/{service}/roles/{roles['service']}").status_code == 204
+    assert keystone.put(f"/v3/system/users/{looker}/roles/{roles['reader']}").status_code == 204
+    demo = keystone.login("demo", project="demo")
+    for who in (keystone.login("nova", project="demo"), keystone.login("looker", system="all")):
+        assert keystone.get("/v3/auth/tokens", who, X_Subject_Token=demo).status_code == 200
+        assert keystone.delete("/v3/auth/tokens", who, X_Subject_Token=demo).status_code == 403
+    assert keystone.get("/v3/auth/projects", demo).status_code == 200
+    assert keystone.delete("/v3/auth/tokens", X_Subject_Token=demo).status_code == 204
+    assert keystone.get("/v3/auth/projects", demo).status_code == 401
+
+
 def test_another_process_sees_the_revocation(keystone: Keystone, database: Database) -> None:
     fernet = keystone.app.shared.fernet
     other, demo = tokens.Authenticator(fernet), keystone.login("demo", project="demo")

@@ -17,6 +17,7 @@ from kilonova.identity.tokens import Token, Verified
 from kilonova.model.errors import Forbidden, NotFound, Unauthorized
 from kilonova.web.call import Call, Reply
 
+VALIDATE = "identity:validate_token"
 EXPIRED_WINDOW = 172800.0  # seconds: how long ?allow_expired=1 still tells about a token; Keystone's default
 
 
@@ -197,18 +198,18 @@ def body(call: Call, tx: Tx, verified: Verified, with_catalog: bool) -> Row:
 
 
 def subject(call: Call, action: str, grace: float = 0.0) -> Verified:
-    """The token in X-Subject-Token: for its owner, admins, services and readers of the system."""
+    """The token in X-Subject-Token: for its owner and administrators; services and readers of the system may look at it."""
     verified = tokens.verify(call.tx, call.services.fernet, call.headers.get("x-subject-token", ""), grace)
     who = call.context
-    own = verified.user["id"] == who.user_id
-    if not (own or who.is_admin or "service" in who.roles or (who.system and "reader" in who.roles)):
+    looks = "service" in who.roles or (who.system and "reader" in who.roles)
+    if not (verified.user["id"] == who.user_id or who.is_admin or (looks and action == VALIDATE)):
         raise forbidden(action)
     return verified
 
 
 def validate(call: Call) -> Reply:
     grace = EXPIRED_WINDOW if boolean(call.arg("allow_expired")) else 0.0
-    verified = subject(call, "identity:validate_token", grace)
+    verified = subject(call, VALIDATE, grace)
     answer = body(call, call.tx, verified, call.arg("nocatalog") is None)
     return Reply(answer, 200, {"X-Subject-Token": verified.token.text, "Vary": "X-Auth-Token"})
 

@@ -69,31 +69,25 @@ def log_in(call: Call, asked: Row, password: str) -> Row:
     All refusals are alike, and take as long.
     """
     settings: security.Settings = call.services.identity
-    rules, name = settings.compliance, security.name_of(asked)
-    settings.throttle.check(call.client, name)
-
-    def find(tx: Tx) -> tuple[Row | None, str, bool]:
-        user = find_user(tx, asked)
-        key = security.failures_key(user, asked)
-        return user, key, security.is_locked(tx, rules, key, user)
-
-    user, key, locked = call.database.read(find)
+    user = call.database.read(lambda tx: find_user(tx, asked))
+    key = security.failures_key(user, asked, "password")
+    settings.throttle.check(call.client, key)
     right = check_password(password, user["password_hash"] if user else None)
-    if user is None or not right or locked or security.is_inactive(rules, user):
-        settings.throttle.failed(call.client, name)
-        security.note_failure(call.database, rules, key)
-        raise refused()
-    if rules.lockout_failure_attempts or rules.disable_user_account_days_inactive:
-        _note_success(call, user)
+    user = _admit(call, key, user, right)
+    if settings.compliance.disable_user_account_days_inactive:
+        seen = sa.update(USERS).where(USERS.c.id == user["id"]).values(last_active_at=time.time())
+        call.database.write(lambda tx: tx.execute(seen))
     return user
 
 
-def _note_success(call: Call, user: Row) -> None:
-    def store(tx: Tx) -> None:
-        security.forget_failures(tx, user["id"])
-        tx.execute(sa.update(USERS).where(USERS.c.id == user["id"]).values(last_active_at=time.time()))
-
-    call.database.write(store)
+def _admit(call: Call, key: str, user: Row | None, right: bool) -> Row:
+    """The user, who showed what is right; Unauthorized for all else, and counted."""
+    settings: security.Settings = call.services.identity
+    right = right and user is not None and not security.is_inactive(settings.compliance, user)
+    if not security.settle(call.database, settings.compliance, key, user, right) or user is None:
+        settings.throttle.failed(call.client, key)
+        raise refused()
+    return user
 
 
 def by_totp(call: Call, identity: Row) -> Row:
@@ -104,25 +98,18 @@ def by_totp(call: Call, identity: Row) -> Row:
     given = asked.get("passcode")
     if not isinstance(given, str):
         raise expecting("passcode", "user")
-    settings: security.Settings = call.services.identity
-    rules, name = settings.compliance, security.name_of(asked)
-    settings.throttle.check(call.client, name)
 
-    def find(tx: Tx) -> tuple[Row | None, str, bool, list[str]]:
+    def find(tx: Tx) -> tuple[Row | None, list[str]]:
         user = find_user(tx, asked)
-        key = security.failures_key(user, asked)
         chosen = (CREDENTIALS.c.user_id == (user["id"] if user else ""), CREDENTIALS.c.type == "totp")
         rows = [credentials.opened(call, row_of(row)) for row in tx.all(sa.select(CREDENTIALS).where(*chosen))]
-        return user, key, security.is_locked(tx, rules, key, user), [row["blob"] for row in rows]
+        return user, [row["blob"] for row in rows]
 
-    user, key, locked, blobs = call.database.read(find)
+    user, blobs = call.database.read(find)
+    key = security.failures_key(user, asked, "totp")
+    call.services.identity.throttle.check(call.client, key)
     secrets = [secret for blob in blobs if (secret := totp.secret_of(blob))]
-    right = sum(totp.is_right(secret, given) for secret in secrets) > 0
-    if user is None or locked or not right or security.is_inactive(rules, user):
-        settings.throttle.failed(call.client, name)
-        security.note_failure(call.database, rules, key)
-        raise refused()
-    return user
+    return _admit(call, key, user, sum(totp.is_right(secret, given) for secret in secrets) > 0)
 
 
 def by_token(call: Call, identity: Row) -> Token:
@@ -154,12 +141,13 @@ def by_application_credential(call: Call, identity: Row) -> Row:
         row = tx.first(sa.select(APPLICATION_CREDENTIALS).where(chosen))
         return row_of(row) if row else None
 
-    throttle: security.Throttle = call.services.identity.throttle
-    name = security.name_of({"id": asked.get("id"), "name": asked.get("name"), "domain": asked.get("user")})
-    throttle.check(call.client, name)
     row = call.database.read(find)
+    throttle: security.Throttle = call.services.identity.throttle
+    asks_for = {"id": asked.get("id"), "name": asked.get("name"), "domain": asked.get("user")}
+    key = str(row["id"]) if row else security.name_of(asks_for)
+    throttle.check(call.client, key)
     if not check_password(secret, row["secret_hash"] if row else None) or row is None:
-        throttle.failed(call.client, name)
+        throttle.failed(call.client, key)
         raise refused()
     return row
 
@@ -201,7 +189,13 @@ def prove(call: Call, identity: Row) -> Proof:
     shown = call.headers.get(receipts.HEADER.lower())
     if shown:
         receipt = receipts.decode(call.services.fernet, shown)
-        if receipt.user_id not in users:
+        if receipt.user_id not in users or call.database.read(lambda tx: _is_over(tx, receipt)):
             raise refused()
         used |= set(receipt.methods)
     return Proof(users.pop(), tuple(name for name in tokens.METHODS if name in used), old, credential)
+
+
+def _is_over(tx: Tx, receipt: receipts.Receipt) -> bool:
+    """As a token is: the user's password has changed since, or all that the user had was revoked."""
+    since = tx.scalar(sa.select(USERS.c.tokens_valid_since).where(USERS.c.id == receipt.user_id))
+    return since is None or receipt.issued_at <= since

@@ -142,36 +142,44 @@ def name_of(asked: Row) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def failures_key(user: Row | None, asked: Row) -> str:
-    return str(user["id"]) if user else name_of(asked)
+def failures_key(user: Row | None, asked: Row, method: str) -> str:
+    """What failures are counted by: of each method its own, so that a known password wins no more guesses of a passcode."""
+    who = str(user["id"]) if user else name_of(asked)
+    return who if method == "password" else hashlib.sha256(f"{who}\0{method}".encode()).hexdigest()
 
 
 def is_locked(tx: Tx, rules: Compliance, key: str, user: Row | None) -> bool:
-    if not rules.lockout_failure_attempts or (user and user["options"].get("ignore_lockout_failure_attempts")):
+    if user and user["options"].get("ignore_lockout_failure_attempts"):
         return False
-    row = tx.first(sa.select(FAILED_LOGINS).where(FAILED_LOGINS.c.key == key))
+    row = tx.first(sa.select(FAILED_LOGINS).where(FAILED_LOGINS.c.key == key).with_for_update())
     if row is None or row["count"] < rules.lockout_failure_attempts:
         return False
     return not rules.lockout_duration or time.time() < row["at"] + rules.lockout_duration
 
 
-def note_failure(database: Database, rules: Compliance, key: str) -> None:
+def settle(database: Database, rules: Compliance, key: str, user: Row | None, right: bool) -> bool:
+    """Whether who showed what is `right` is in: not if locked out. One transaction decides and counts, so that many who guess
+    at once are counted as if they came one after another."""
     if not rules.lockout_failure_attempts:
-        return
+        return right
     now, f = time.time(), FAILED_LOGINS.c
 
-    def store(tx: Tx) -> None:
+    def store(tx: Tx) -> bool:
+        if right and not is_locked(tx, rules, key, user):
+            forget_failures(tx, key)
+            return True
         if rules.lockout_duration:
             tx.execute(sa.delete(FAILED_LOGINS).where(f.at < now - rules.lockout_duration))
         counted = tx.execute(sa.update(FAILED_LOGINS).where(f.key == key).values(count=f.count + 1, at=now))
         if not counted.rowcount:
             insert_new(tx.connection, FAILED_LOGINS, {"key": key, "count": 1, "at": now})
+        return False
 
-    database.write(store)
+    return database.write(store)
 
 
-def forget_failures(tx: Tx, key: str) -> None:
-    tx.execute(sa.delete(FAILED_LOGINS).where(FAILED_LOGINS.c.key == key))
+def forget_failures(tx: Tx, *keys: str) -> None:
+    tx.execute(sa.delete(FAILED_LOGINS).where(FAILED_LOGINS.c.key.in_(keys)))
 
 
 class Throttle:

@@ -143,7 +143,11 @@ def verify(tx: Tx, fernet: Any, text: str, grace: float = 0.0) -> Verified:
     revoked, or its user, scope or roles are no longer."""
     if not text:
         raise NotFound("No token in the request")
-    token = decode(fernet, text)
+    return check(tx, decode(fernet, text), grace)
+
+
+def check(tx: Tx, token: Token, grace: float = 0.0) -> Verified:
+    """As `verify`, of a token whose text is one of ours."""
     if token.expires_at + grace < time.time():
         raise _fail()
     if tx.first(sa.select(REVOKED_TOKENS.c.audit_id).where(REVOKED_TOKENS.c.audit_id == token.audit_ids[0])):
@@ -206,7 +210,7 @@ class Authenticator:
 
     def __init__(self, fernet: Any) -> None:
         self.fernet = fernet
-        self._known: OrderedDict[str, tuple[int, float, Context]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[int, Context]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, database: Database, token: str) -> Context:
@@ -216,16 +220,16 @@ class Authenticator:
 
     def look_up(self, tx: Tx, text: str) -> Context:
         revision = tx.scalar(sa.select(REVISION.c.number).where(REVISION.c.id == 1)) or 0
-        known = self._known.get(text)
-        if known and known[0] == revision and time.time() < known[1]:
-            return known[2]
         try:
-            verified = verify(tx, self.fernet, text)
+            token = decode(self.fernet, text)  # each time: its key may have been retired
+            known = self._known.get(text)
+            if known and known[0] == revision and time.time() < token.expires_at:
+                return known[1]
+            found = context(check(tx, token))
         except NotFound as error:
             raise Unauthorized(UNAUTHORIZED) from error
-        found = context(verified)
         with self._lock:
-            self._known[text] = (revision, verified.token.expires_at, found)
+            self._known[text] = (revision, found)
             self._known.move_to_end(text)
             while len(self._known) > CACHED:
                 self._known.popitem(last=False)

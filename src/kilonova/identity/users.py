@@ -130,7 +130,7 @@ def change(call: Call) -> Row:
         if "password" in asked:
             known |= security.password_columns(call.services.identity.compliance, {**row, **known}, hashed)
         if known.get("enabled"):
-            security.forget_failures(tx, row["id"])
+            security.forget_failures(tx, *(security.failures_key(row, {}, method) for method in ("password", "totp")))
             known["last_active_at"] = time.time()
         if "password" in asked or (known.get("enabled") is False and row["enabled"]):
             known["tokens_valid_since"] = time.time()
