@@ -108,19 +108,20 @@ def test_what_manages_others_must_be_unrestricted(keystone: Keystone) -> None:
         made = make(keystone, demo, name=f"c{unrestricted}", unrestricted=unrestricted)
         token = token_of(by_credential(keystone, id=made["id"], secret=made["secret"]))
         body = {"application_credential": {"name": f"n{unrestricted}"}}
-        assert keystone.post(base, body, token).status_code == status
+        answer = keystone.post(base, body, token)
+        assert answer.status_code == status and (status == 201 or not answer.json()["error"]["message"].endswith(".."))
         assert keystone.delete(f"{base}/{made['id']}", token).status_code == (204 if unrestricted else 403)
 
 
 def test_rescoping_keeps_it_where_it_is(keystone: Keystone) -> None:
     made = make(keystone, keystone.admin, "admin", roles=[{"name": "reader"}])
     token = token_of(by_credential(keystone, id=made["id"], secret=made["secret"]))
-    for scope in ("unscoped", {"system": {"all": True}}, {"project": {"id": keystone.ids["projects"]["demo"]}}):
-        assert keystone.rescope(token, scope).status_code == 401
-    for scope in (None, {"project": {"id": keystone.ids["projects"]["admin"]}}):
-        again = keystone.rescope(token, scope).json()["token"]
-        assert again["application_credential"]["id"] == made["id"]
-        assert [role["name"] for role in again["roles"]] == ["reader"]
+    for scope in ("unscoped", {"system": {"all": True}}, {"project": {"id": keystone.ids["projects"]["admin"]}}):
+        assert keystone.rescope(token, scope).status_code == 403
+    again = keystone.rescope(token).json()["token"]
+    assert again["application_credential"]["id"] == made["id"]
+    assert again["project"]["id"] == keystone.ids["projects"]["admin"]
+    assert [role["name"] for role in again["roles"]] == ["reader"]
 
 
 def test_a_token_ends_with_its_credential(keystone: Keystone, monkeypatch: pytest.MonkeyPatch) -> None:

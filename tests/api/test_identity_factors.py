@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from delegation import by_credential, token_of
+from delegation import by_credential, key_of, signed, token_of
 from identity_client import Keystone
 
 from kilonova.db.engine import Database
@@ -120,33 +120,6 @@ def test_rules_that_are_off_or_know_no_method(keystone: Keystone) -> None:
 # --- EC2 ------------------------------------------------------------------------------------------------------------
 
 
-def key_of(keystone: Keystone, token: str) -> dict[str, Any]:
-    base = f"/v3/users/{keystone.ids['users']['demo']}/credentials/OS-EC2"
-    answer = keystone.post(base, {"tenant_id": keystone.ids["projects"]["demo"]}, token)
-    assert answer.status_code == 201, answer.text
-    return answer.json()["credential"]
-
-
-def signed(key: dict[str, Any], version: str, **more: Any) -> dict[str, Any]:
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    asked: dict[str, Any] = {"access": key["access"], "host": "cloud:8773", "verb": "GET", "path": "/", **more}
-    if version == "4":
-        date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        scope = f"{key['access']}/{date[:8]}/RegionOne/ec2/aws4_request"
-        signed_headers = "host;x-amz-date"
-        asked["headers"] = {
-            "Host": "cloud:8773", "X-Amz-Date": date,
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={scope},SignedHeaders={signed_headers},Signature=x",
-        }  # fmt: skip
-        asked |= {"params": {"Action": "Test"}, "body_hash": hashlib.sha256(b"").hexdigest()}
-    else:
-        params = {"SignatureVersion": version, "Action": "Test", "Timestamp": now}
-        if version == "2":
-            params["SignatureMethod"] = "HmacSHA256"
-        asked["params"] = {**params, **more.get("params", {})}
-    return {**asked, "signature": ec2_signatures.sign(key["secret"], asked)}
-
-
 @pytest.mark.parametrize("version", ["0", "1", "2", "4"])
 def test_a_signature_gets_a_token_for_a_service(keystone: Keystone, version: str) -> None:
     demo = keystone.login("demo", project="demo")
@@ -155,7 +128,7 @@ def test_a_signature_gets_a_token_for_a_service(keystone: Keystone, version: str
     assert answer.status_code == 200, answer.text
     token = answer.json()["token"]
     assert token["user"]["name"] == "demo" and token["project"]["id"] == keystone.ids["projects"]["demo"]
-    assert keystone.get("/v3/auth/projects", answer.headers["X-Subject-Token"]).status_code == 200
+    assert token["methods"] == ["ec2credential"]
     wrong = {**signed(key, version), "signature": "x"}
     assert keystone.post("/v3/ec2tokens", {"credentials": wrong}).status_code == 401
     assert keystone.post("/v3/ec2tokens", {"credentials": signed(key, version)}, demo).status_code == 403
@@ -204,7 +177,7 @@ def test_incomplete_and_old_signatures(keystone: Keystone) -> None:
 
 def test_a_key_made_by_an_application_credential_gives_no_more(keystone: Keystone) -> None:
     demo, user = keystone.login("demo", project="demo"), keystone.ids["users"]["demo"]
-    body = {"application_credential": {"name": "c", "roles": [{"name": "reader"}]}}
+    body = {"application_credential": {"name": "c", "roles": [{"name": "reader"}], "unrestricted": True}}
     made = keystone.post(f"/v3/users/{user}/application_credentials", body, demo).json()["application_credential"]
     token = token_of(by_credential(keystone, id=made["id"], secret=made["secret"]))
     key = key_of(keystone, token)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from kilonova.identity.records import Row, forbidden, not_found, row_of
 from kilonova.identity.tables import USERS
+from kilonova.model.errors import Forbidden
 from kilonova.web.call import Call, Context
 
 May = Callable[[Context, Row], bool]
@@ -77,10 +78,24 @@ def default_domain(call: Call) -> str:
     return who.domain_id or who.project_domain_id or "default"
 
 
+def refuse_ec2(context: Context) -> Context:
+    """Forbidden: a token by an EC2 key is for other services, never to manage anything here (Keystone's
+    AuthContextMiddleware)."""
+    if "ec2credential" in context.methods:
+        raise Forbidden("EC2 credential tokens cannot be used for authorization.")
+    return context
+
+
 def require_unrestricted(call: Call, managing: str) -> None:
     """Forbidden to a token of a credential that was not made to manage others."""
     if not call.context.unrestricted:
-        raise forbidden(f"Using method 'application_credential' is not allowed for managing {managing}.")
+        raise forbidden(f"Using method 'application_credential' is not allowed for managing {managing}")
+
+
+def refuse_trust(call: Call, managing: str) -> None:
+    """Forbidden to a trust's token: what it made or saw would last longer than the trust, and give more."""
+    if call.context.trust_id:
+        raise Forbidden(f"Cannot manage {managing} with a token issued via delegation.")
 
 
 def owner(call: Call, action: str) -> Row:

@@ -45,11 +45,13 @@ def ensure(tx: Tx, user_id: str, asked: list[Row]) -> list[str]:
 
 
 def index(call: Call) -> Row:
+    access.refuse_trust(call, "access rules")
     user = access.owner(call, "identity:list_access_rules")
     return views.collection(call, "access_rules", select(call, ACCESS_RULES, PARTS, R.user_id == user["id"]), view)
 
 
 def fetch(call: Call, action: str) -> Row:
+    access.refuse_trust(call, "access rules")
     user = access.owner(call, action)
     key = call.params["rule_id"]
     row = call.tx.first(sa.select(ACCESS_RULES).where(R.id == key, R.user_id == user["id"]))

@@ -19,16 +19,19 @@ from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call
 
 C = APPLICATION_CREDENTIALS.c
+KIND = "application credentials"
 USER_LIMIT = 1000  # of one user; Keystone has [application_credential] user_limit, too
 
 
 def index(call: Call) -> Row:
+    access.refuse_trust(call, KIND)
     user = access.owner(call, "identity:list_application_credentials")
     rows = select(call, APPLICATION_CREDENTIALS, ("name",), C.user_id == user["id"])
     return views.collection(call, "application_credentials", rows, view)
 
 
 def fetch(call: Call, action: str) -> Row:
+    access.refuse_trust(call, KIND)
     user = access.owner(call, action)
     key = call.params["credential_id"]
     row = call.tx.first(sa.select(APPLICATION_CREDENTIALS).where(C.id == key, C.user_id == user["id"]))
@@ -72,11 +75,10 @@ def create(call: Call) -> Row:
     Hashing takes long, so this runs before the transaction.
     """
     asked = call.body["application_credential"]
+    access.refuse_trust(call, KIND)
     if call.params["id"] != call.context.user_id:
-        raise forbidden("Cannot create an application credential for another user.")
-    access.require_unrestricted(call, "additional application credentials")
-    if call.context.trust_id:
-        raise Forbidden("A trust does not make its trustee a keeper of the trustor's application credentials.")
+        raise forbidden("Cannot create an application credential for another user")
+    access.require_unrestricted(call, f"additional {KIND}")
     if not call.context.project_id:
         raise _wrong("Application credentials are for a project: use a token whose scope is one")
     secret = asked.get("secret") or secrets.token_urlsafe(64)
@@ -144,7 +146,7 @@ def find_role(tx: Tx, name: str) -> str:
 def delete(call: Call) -> None:
     row = fetch(call, "identity:delete_application_credential")
     access.refuse_others(call, {"id": row["user_id"]}, "identity:delete_application_credential")
-    access.require_unrestricted(call, "additional application credentials")
+    access.require_unrestricted(call, f"additional {KIND}")
     remove(call.tx, C.id == row["id"])
 
 

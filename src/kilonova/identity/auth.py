@@ -75,7 +75,8 @@ def default_scope(tx: Tx, user_id: str) -> Scope:
 
 
 def scope_of(tx: Tx, asked: Any, proof: Proof) -> Scope:
-    """Delegated tokens stay where they are: an application credential's own project, and no token of a trust's token."""
+    """Delegated tokens stay where they are: an application credential's or EC2 key's own project, and no token of a
+    trust's token."""
     if proof.credential:
         if asked is not None:
             raise Unauthorized(
@@ -84,11 +85,11 @@ def scope_of(tx: Tx, asked: Any, proof: Proof) -> Scope:
         return Scope("project", proof.credential["project_id"])
     if proof.old and proof.old.trust_id:
         raise forbidden("Using trust-scoped token to create another token. Create a new trust-scoped token instead")
-    if proof.old and proof.old.application_credential_id:
-        found = find_scope(tx, asked, proof.user_id) if asked is not None else Scope("project", proof.old.scope_id)
-        if (found.kind, found.key, found.trust) != ("project", proof.old.scope_id, None):
-            raise refused()
-        return found
+    if proof.old and (proof.old.application_credential_id or "ec2credential" in proof.old.methods):
+        if asked is not None:
+            kind = "application" if proof.old.application_credential_id else "EC2"
+            raise forbidden(f"Using an {kind} credential token to create a scoped token is not allowed")
+        return Scope(proof.old.scope, proof.old.scope_id)
     return find_scope(tx, asked, proof.user_id)
 
 

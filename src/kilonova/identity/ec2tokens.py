@@ -67,9 +67,14 @@ def _compact(text: str) -> float | None:
 def proof_of(tx: Tx, row: Row, blob: Row) -> tuple[Proof, Any]:
     """Who owns the key, and the scope: a trust or application credential that the key was made with still holds."""
     user_id, methods = row["user_id"], ("ec2credential",)
+    if blob.get("access_token_id"):
+        raise Unauthorized("EC2 credential is of an OAuth1 access token: there are none here.")
     if blob.get("trust_id"):
         trust = delegation.find(tx, "", blob["trust_id"]).trust
         assert trust is not None
+        holder = trust["trustor_user_id" if trust["impersonation"] else "trustee_user_id"]
+        if (user_id, row["project_id"]) != (holder, trust["project_id"]):
+            raise Unauthorized("EC2 credential does not match the trust that it names.")
         return Proof(trust["trustee_user_id"], methods, None, None), {"OS-TRUST:trust": {"id": trust["id"]}}
     if blob.get("app_cred_id"):
         c = APPLICATION_CREDENTIALS

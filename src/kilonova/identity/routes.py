@@ -28,6 +28,7 @@ from kilonova.identity import (
     trusts,
     users,
 )
+from kilonova.identity.access import refuse_ec2
 from kilonova.identity.policy import POLICY
 from kilonova.web import faults
 from kilonova.web.call import Route
@@ -313,4 +314,4 @@ def fault(fault: Fault) -> object:
     return faults.keystone(fault)
 
 
-SERVICE = Service(prefix="identity", routes=ROUTES, policy=POLICY, fault=fault, any_scope=True)
+SERVICE = Service(prefix="identity", routes=ROUTES, policy=POLICY, fault=fault, any_scope=True, context_hook=refuse_ec2)

@@ -197,6 +197,7 @@ def context(verified: Verified) -> Context:
         application_credential_id=verified.token.application_credential_id,
         unrestricted=verified.delegated.unrestricted,
         trust_id=verified.token.trust_id,
+        methods=verified.token.methods,
         access_rules=verified.delegated.access_rules,
     )
 

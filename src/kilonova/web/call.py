@@ -20,7 +20,8 @@ class Context:
     """Who asks: the token's user, and its scope. Empty ids where the token has none.
 
     `application_credential_id` and `trust_id` tell by what the token was delegated; `unrestricted` that it may manage
-    further delegations. `access_rules`: (service type, method, path pattern) of all that it may ask; None: anything.
+    further delegations; `methods` how its user proved to be that. `access_rules`: (service type, method, path pattern) of
+    all that it may ask; None: anything.
     """
 
     user_id: str = ""
@@ -37,6 +38,7 @@ class Context:
     application_credential_id: str = ""
     unrestricted: bool = True
     trust_id: str = ""
+    methods: tuple[str, ...] = ()
     access_rules: tuple[tuple[str, str, str], ...] | None = None
     admin: bool | None = None  # as an operator's context_is_admin has it; None: by the role
     row_rule: tuple["Service", str, "Rule"] | None = None  # an operator's, for rows: web/policy.py, check_row

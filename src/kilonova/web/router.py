@@ -208,6 +208,8 @@ class Application:
         """In a worker thread: who asks, may they, is the body right, then the handler in its transaction."""
         if route.policy:
             context = self.authenticate(self.database, call.headers.get("x-auth-token", ""))
+            if service.context_hook:
+                context = service.context_hook(context)
             call.context = call.rules.seen(replace(context, request_id=call.context.request_id))
             if call.path_project not in (None, context.project_id):
                 raise BadRequest(

@@ -24,6 +24,7 @@ class Service:
     """`prefix` is where it is mounted (`compute`); keys of `routes` are `"METHOD /path/{name}"` below it.
 
     `fault(status, error_type, message, code, request_id)` gives the body of an error in this service's form.
+    `context_hook`: sees who asks before all else, and may refuse.
     `legacy`: an older version's name → the one that serves it, without microversions and forgiving unknown keys.
     `exact_paths`: below a version's root a slash at the end is an empty name, which nothing has.
     `project_in_path`: a version's root may be followed by the project's id, as of old: `/v2.1/{project_id}/servers`.
