@@ -108,6 +108,7 @@ def test_who_sees_and_ends_a_trust(keystone: Cast) -> None:
         ({"roles": [{"name": "none-such"}]}, 404, "Could not find role"),
         ({"project_id": "none-such"}, 404, "Could not find project"),
         ({"expires_at": "tomorrow"}, 400, "Timestamp not in expected format"),
+        ({"expires_at": "9999-12-31T23:59:59.999999Z"}, 400, "Timestamp not in expected format"),
         ({"expires_at": "2020-01-01T00:00:00.000000Z"}, 400, "must not be before now"),
         ({"remaining_uses": 0}, 400, "remaining_uses"),
         ({"remaining_uses": 2, "allow_redelegation": True}, 400, "remaining_uses"),

@@ -40,7 +40,9 @@ HINTS = (
     ("required|root_required", "HW_CPU_X86_VMX !HW_CPU_X86_VMX CUSTOM_A in:CUSTOM_A,CUSTOM_B"),
     ("sort(_key)?", "name id created_at created_at:desc,name:asc bytes"), ("sort_dir", "asc desc up"),
     ("limit", f"0 1 2 1000 -1 {'9' * 30}"), ("fields", "id name x"),
-    (".*(_at|since|before|expires).*", "2026-01-01T00:00:00Z 2026-01-01T00:00:00 2100-01-01 gt:2026-01-01T00:00:00Z x"),
+    (".*(_at|since|before|expires).*", "2026-01-01T00:00:00Z 2026-01-01T00:00:00 2100-01-01 gt:2026-01-01T00:00:00Z x "
+     "9999-12-31T23:59:59-14:00 0001-01-01T00:00:00+14:00 9999-12-31T23:59:59.999999Z 0001-01-01T00:00:00Z "
+     "lt:9999-12-31T23:59:59-14:00"),
     ("path", "/name /tags /visibility /a /a/b name"), ("op", "add replace remove move"),
 )  # fmt: skip
 

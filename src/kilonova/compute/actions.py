@@ -6,6 +6,7 @@ from typing import Any
 
 from kilonova.compute import servers
 from kilonova.compute.flows import Action, Event
+from kilonova.compute.listing import changed_between
 from kilonova.model.errors import BadRequest, NotFound
 from kilonova.web import paging
 from kilonova.web.call import Call
@@ -19,9 +20,8 @@ def index(call: Call) -> dict[str, Any]:
     if not call.since(58):
         return {"instanceActions": [_action(call, id, action) for action in found]}
     size = paging.limit(call)
-    since, before = time_of(call, "changes-since"), time_of(call, "changes-before") if call.since(66) else None
-    if since and before and before < since:
-        raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
+    asked = call.arg("changes-before") if call.since(66) else None
+    since, before = changed_between(call.arg("changes-since"), asked)
     found = [
         action for action in found
         if (since is None or _updated(action) >= since) and (before is None or _updated(action) <= before)
@@ -51,20 +51,6 @@ def show(call: Call) -> dict[str, Any]:
     if call.context.is_admin or call.since(51):
         body["events"] = [_event(call, event, action.project_id) for event in action.events]
     return {"instanceAction": body}
-
-
-def time_of(call: Call, name: str) -> datetime.datetime | None:
-    """A query's time, in UTC without a zone; None when it is not given."""
-    text = call.arg(name)
-    if text is None:
-        return None
-    try:
-        when = datetime.datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError as error:
-        raise BadRequest(
-            f"Invalid input for query parameters {name}. Value: {text}. It is not a 'date-time'"
-        ) from error
-    return when.astimezone(datetime.UTC).replace(tzinfo=None) if when.tzinfo else when
 
 
 def _updated(action: Action) -> datetime.datetime:

@@ -10,6 +10,7 @@ from kilonova.compute import addresses
 from kilonova.compute.tables import SERVER_TAGS, SERVERS
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Forbidden
+from kilonova.model.ids import read_time
 from kilonova.web import paging
 from kilonova.web.call import Call
 
@@ -183,9 +184,7 @@ def _filters(tx: Tx, call: Call, detail: bool) -> tuple[list[Any], list[tuple[st
 
 def _deleted(call: Call, options: dict[str, str], where: list[Any]) -> bool | None:
     """Whether deleted servers, living ones, or (None) both; status and times go into `where`."""
-    since, before = _time(options, "changes-since"), _time(options, "changes-before")
-    if since and before and before < since:
-        raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
+    since, before = changed_between(options.get("changes-since"), options.get("changes-before"))
     if since:
         where.append(SERVERS.c.updated_at >= since)
     if before:
@@ -265,13 +264,23 @@ def _boolean(name: str, value: str) -> bool:
     )
 
 
-def _time(options: dict[str, str], name: str) -> datetime.datetime | None:
-    if name not in options:
+Moment = datetime.datetime | None
+
+
+def changed_between(since: str | None, before: str | None) -> tuple[Moment, Moment]:
+    """A query's `changes-since` and `changes-before`, in UTC without a zone; None for what is not given."""
+    first, last = _moment("changes-since", since), _moment("changes-before", before)
+    if first and last and last < first:
+        raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
+    return first, last
+
+
+def _moment(name: str, text: str | None) -> Moment:
+    if text is None:
         return None
     try:
-        when = datetime.datetime.fromisoformat(options[name].replace(" ", "+"))
+        return read_time(text)
     except ValueError as error:
         raise BadRequest(
-            f"Invalid input for query parameters {name}. Value: {options[name]}. It is not a 'date-time'"
+            f"Invalid input for query parameters {name}. Value: {text}. It is not a 'date-time'"
         ) from error
-    return when.astimezone(datetime.UTC).replace(tzinfo=None) if when.tzinfo else when

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.compute import servers
-from kilonova.compute.actions import time_of
+from kilonova.compute.listing import changed_between
 from kilonova.compute.tables import MIGRATIONS
 from kilonova.model.errors import BadRequest, Forbidden, NotFound
 from kilonova.web import paging
@@ -71,9 +71,8 @@ def _query(call: Call) -> sa.Select[Any]:
             query = query.where(table[name] == value)
     if not call.since(59):
         return query.order_by(table.number)
-    since, before = time_of(call, "changes-since"), time_of(call, "changes-before") if call.since(66) else None
-    if since and before and before < since:
-        raise BadRequest("The value of changes-since must be less than or equal to changes-before.")
+    asked = call.arg("changes-before") if call.since(66) else None
+    since, before = changed_between(call.arg("changes-since"), asked)
     if since:
         query = query.where(table.updated_at >= since)
     if before:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kilonova.identity.records import ASKED_WRONG
 from kilonova.model.errors import BadRequest
+from kilonova.model.ids import in_utc
 
 FORMATS = ("%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%f%z", "%Y-%m-%dT%H:%M:%S%z",
            "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S")  # fmt: skip
@@ -25,13 +26,14 @@ def brief(when: float | None) -> str | None:
 
 
 def parse(text: str) -> float | None:
-    """None when it is no time."""
+    """None when it is no time, or none that `stamp` could write."""
     for form in FORMATS:
         try:
-            found = datetime.datetime.strptime(text, form)
+            found = in_utc(datetime.datetime.strptime(text, form)).replace(tzinfo=datetime.UTC).timestamp()
+            stamp(found)  # the last microsecond of 9999 is rounded to the year 10000
         except ValueError:
             continue
-        return (found if found.tzinfo else found.replace(tzinfo=datetime.UTC)).timestamp()
+        return found
     return None
 
 

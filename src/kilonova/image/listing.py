@@ -1,9 +1,7 @@
 """GET /v2/images: filters and sorting."""
 
-import datetime
 import operator
 from collections.abc import Callable
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -11,7 +9,7 @@ from kilonova.image import images, members
 from kilonova.image.paging import Order, behind, page_size
 from kilonova.image.tables import IMAGES
 from kilonova.model.errors import BadRequest
-from kilonova.model.ids import iso
+from kilonova.model.ids import read_time
 from kilonova.web.call import Call
 from kilonova.web.validate import whole
 
@@ -164,10 +162,7 @@ def _time_filter(key: str, value: str) -> Test:
     if colon and word.isalpha() and word not in OPERATORS:
         raise BadRequest(f"Unable to filter using the specified operator: {word}")
     try:
-        when = datetime.datetime.fromisoformat(text)
+        when = read_time(text).replace(microsecond=0)
     except ValueError:
         raise BadRequest(f"Invalid time value {text!r} for {key}; give it as ISO 8601, 2026-01-02T03:04:05Z.") from None
-    if when.tzinfo is not None:
-        when = when.astimezone(datetime.UTC).replace(tzinfo=None)
-    wanted: Any = iso(when)
-    return lambda row: bool(compare(iso(row[key]), wanted))
+    return lambda row: bool(compare(row[key].replace(microsecond=0), when))

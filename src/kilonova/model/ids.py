@@ -29,6 +29,19 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
 
 
+def in_utc(when: datetime.datetime) -> datetime.datetime:
+    """Without a zone, as `now`. ValueError where that lies outside the years 1 to 9999, which its zone can take it to."""
+    try:
+        return when.astimezone(datetime.UTC).replace(tzinfo=None) if when.tzinfo else when
+    except OverflowError as error:
+        raise ValueError(f"{when.isoformat()} lies outside the years 1 to 9999") from error
+
+
+def read_time(text: str) -> datetime.datetime:
+    """ISO 8601, as queries and bodies have it; a query's blank was its plus. ValueError when it is no time, as `in_utc`."""
+    return in_utc(datetime.datetime.fromisoformat(text.replace(" ", "+")))
+
+
 def iso(when: datetime.datetime) -> str:
     """`2026-01-02T03:04:05Z`, as Nova and Neutron write times."""
     return when.strftime("%Y-%m-%dT%H:%M:%SZ")

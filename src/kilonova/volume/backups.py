@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest
-from kilonova.model.ids import new_id, now
+from kilonova.model.ids import new_id, now, read_time
 from kilonova.volume import quotas, services, snapshots, states, volumes
 from kilonova.volume.flows import Flows
 from kilonova.volume.requests import bad_input, invalid, missing
@@ -158,7 +158,7 @@ def import_(tx: Tx, context: Context, service: str, url: str) -> sa.RowMapping:
     quotas.reserve(tx, context.project_id, backups=1, backup_gigabytes=record["size"])
     made = {name: record.get(name) for name in EXPORTED if name in record} | {
         "project_id": context.project_id, "user_id": context.user_id, "status": "available", "created_at": now(),
-        "data_timestamp": datetime.datetime.fromisoformat(record["data_timestamp"]),
+        "data_timestamp": read_time(record["data_timestamp"]),
     }  # fmt: skip
     if not insert_new(tx.connection, BACKUPS, made):
         raise invalid("backup", f"Backup already exists in database: {record['id']}")
@@ -169,14 +169,14 @@ def _decoded(url: str) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(base64.b64decode(url.encode("ascii"), validate=True))
         ids = all(isinstance(record[name], str) and is_uuid(record[name]) for name in ("id", "location", "volume_id"))
-        words = all(isinstance(record[name], str) for name in ("availability_zone", "host", "backend"))
+        words = all(isinstance(record[name], str) for name in ("availability_zone", "host", "backend", "data_timestamp"))
         texts = all(isinstance(record.get(name), str | None) for name in ("name", "description"))
         numbers = all(
             isinstance(record[name], int) and 0 <= record[name] < 1 << 31 for name in ("size", "object_count")
         )
         booting = isinstance(record.get("bootable", False), bool) and isinstance(record.get("image_metadata", {}), dict)
-        datetime.datetime.fromisoformat(record["data_timestamp"])
         if ids and words and texts and numbers and booting and isinstance(record["metadata"], dict):
+            read_time(record["data_timestamp"])
             return record
     except (ValueError, binascii.Error, TypeError, KeyError, UnicodeError):
         pass

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import sqlalchemy as sa
 
 from kilonova.model.errors import BadRequest, NotFound
+from kilonova.model.ids import read_time
 from kilonova.volume.requests import boolean, flag, root
 from kilonova.web.call import Call
 
@@ -140,11 +141,9 @@ def _times(key: str, value: str) -> Test:
         if not colon or word not in TIMES:
             raise BadRequest(f"Invalid {word} operator")
         try:
-            when = datetime.datetime.fromisoformat(moment.replace(" ", "+"))
+            tests.append((TIMES[word], read_time(moment)))
         except ValueError as error:
             raise BadRequest(f"Invalid {moment} value") from error
-        when = when.astimezone(datetime.UTC).replace(tzinfo=None) if when.tzinfo else when
-        tests.append((TIMES[word], when))
     return lambda row: row[key] is not None and all(test(row[key], when) for test, when in tests)
 
 
