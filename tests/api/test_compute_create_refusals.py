@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from compute_client import ADMIN, DEMO, DEMO_PROJECT, OTHER, Nova, messages
 
-from kilonova.compute import spec
+from kilonova.compute import devices, spec
 from kilonova.db.engine import Database
+from kilonova.model.errors import BadRequest
 
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 
@@ -115,6 +116,12 @@ def test_other_words_of_the_body(nova: Nova) -> None:
     assert nova.post("/servers", {"nonsense": {}}).status_code == 400
     assert nova.post("/servers", []).status_code == 400
     assert nova.http.post("/compute/v2.1/servers", headers={"X-Auth-Token": DEMO}).status_code == 400
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[" * 101 + "]" * 101, "{", "7"])
+def test_an_image_s_unreadable_devices(text: str) -> None:
+    with pytest.raises(BadRequest, match="cannot be read"):
+        devices.of_image({"block_device_mapping": text})
 
 
 def test_quotas(nova: Nova) -> None:

@@ -78,3 +78,14 @@ def test_policies(keystone: Keystone) -> None:
     assert len(keystone.get("/v3/policies?type=text/plain").json()["policies"]) == 1
     assert keystone.delete(path).status_code == 204
     assert keystone.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(("depth", "status"), [(97, 201), (98, 400), (980, 400), (100_000, 400)])
+def test_a_document_is_nested_no_deeper_than_it_can_be_kept(keystone: Keystone, depth: int, status: int) -> None:
+    """The body's own two objects count; Python's decoder alone would let pass what its encoder then cannot write."""
+    inner = '{"a":' * depth + "[]" + "}" * depth
+    raw = '{"policy": {"type": "x", "blob": ' + inner + "}}"
+    headers = {"X-Auth-Token": keystone.admin, "Content-Type": "application/json"}
+    answer = keystone.http.post("/identity/v3/policies", content=raw, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert keystone.get("/v3/policies").status_code == 200

@@ -140,7 +140,8 @@ def test_a_record_of_a_backup_is_carried_to_where_it_was_forgotten(cinder: Cinde
     assert cinder.delete(f"/backups/{told['id']}", ADMIN).status_code == 202
     cinder.run()
     assert cinder.host.leftovers()["backups"] == []
-    for bad in ("x", base64.b64encode(b"[]").decode(), base64.b64encode(b'{"id": "../x"}').decode()):
+    deep = base64.b64encode(b"[" * 100_000).decode()
+    for bad in ("x", deep, base64.b64encode(b"[]").decode(), base64.b64encode(b'{"id": "../x"}').decode()):
         wrong = {"backup-record": {**record, "backup_url": bad}}
         assert cinder.post("/backups/import_record", wrong, ADMIN).status_code == 400
 

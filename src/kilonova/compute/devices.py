@@ -1,7 +1,6 @@
 """block_device_mapping: what a create may ask of its disks (Nova: `_check_and_transform_bdm`, `_validate_bdm`, both in
 `nova/compute/api.py`, and `nova/block_device.py`). Pure: what volumes there are is looked at in block_devices.py."""
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +8,7 @@ import sqlalchemy as sa
 
 from kilonova.model.errors import BadRequest
 from kilonova.model.hardware import DISK_PREFIXES
+from kilonova.web import nesting
 from kilonova.web.validate import TRUE
 
 DEVICE_TYPES = ("disk", "cdrom", "lun")
@@ -60,7 +60,7 @@ def of_image(properties: dict[str, Any]) -> list[Device]:
     """What an image of a volume-backed server says of its disks: `block_device_mapping` with `bdm_v2`, as JSON."""
     listed = properties.get("block_device_mapping") or []
     try:
-        entries = json.loads(listed) if isinstance(listed, str) else listed
+        entries = nesting.loads(listed) if isinstance(listed, str) else listed
         found = [_of_new({**entry, "uuid": entry.get("snapshot_id") or entry.get("volume_id") or entry.get("image_id")})
                  for entry in entries if not entry.get("no_device")]  # fmt: skip
     except (ValueError, AttributeError, TypeError) as error:

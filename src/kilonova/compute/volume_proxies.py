@@ -3,7 +3,6 @@
 Nova: `nova/api/openstack/compute/{volumes,snapshots,assisted_volume_snapshots}.py`.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,7 +15,7 @@ from kilonova.model.errors import BadRequest, Conflict, Forbidden
 from kilonova.volume import snapshots, volumes
 from kilonova.volume.requests import OverLimit, stamp
 from kilonova.volume.tables import ATTACHMENTS, SNAPSHOTS, TYPES, VOLUMES
-from kilonova.web import paging
+from kilonova.web import nesting, paging
 from kilonova.web.call import Call, Reply
 from kilonova.web.validate import TRUE, is_uuid, whole
 
@@ -199,7 +198,7 @@ def create_assisted(call: Call) -> dict[str, Any]:
 
 def delete_assisted(call: Call) -> None:
     try:
-        info = json.loads(call.arg("delete_info") or "")
+        info = nesting.loads(call.arg("delete_info") or "")
         volume_id = info["volume_id"]
     except (ValueError, KeyError, TypeError) as error:
         raise BadRequest(f"delete_info is not JSON with a volume_id: {error}") from error

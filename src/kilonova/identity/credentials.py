@@ -28,6 +28,7 @@ from kilonova.identity.records import (
 from kilonova.identity.tables import CREDENTIALS, PROJECTS, USERS
 from kilonova.model.errors import BadRequest
 from kilonova.model.ids import new_hex_id
+from kilonova.web import nesting
 from kilonova.web.call import Call
 
 BOUND = ("trust_id", "app_cred_id", "access_token_id")  # in an EC2 key's blob: what it was delegated by
@@ -101,8 +102,8 @@ def show(call: Call) -> Row:
 def ec2_blob(blob: str) -> Row:
     """The keys in an EC2 credential's blob."""
     try:
-        parsed = json.loads(blob)
-    except (ValueError, RecursionError) as error:
+        parsed = nesting.loads(blob)
+    except ValueError as error:
         raise BadRequest("Invalid blob in credential") from error
     if not isinstance(parsed, dict) or not isinstance(parsed.get("access"), str):
         raise expecting("access", "credential")
@@ -178,7 +179,7 @@ def delete(call: Call) -> None:
 
 
 def _ec2_view(call: Call, row: Row) -> Row:
-    blob = json.loads(row["blob"])
+    blob = ec2_blob(row["blob"])
     return {
         "user_id": row["user_id"],
         "tenant_id": row["project_id"],

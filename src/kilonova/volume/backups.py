@@ -16,6 +16,7 @@ from kilonova.volume import quotas, services, snapshots, states, volumes
 from kilonova.volume.flows import Flows
 from kilonova.volume.requests import bad_input, invalid, missing
 from kilonova.volume.tables import BACKUPS
+from kilonova.web import nesting
 from kilonova.web.call import Context
 from kilonova.web.policy import check_row
 from kilonova.web.validate import is_uuid
@@ -167,7 +168,7 @@ def import_(tx: Tx, context: Context, service: str, url: str) -> sa.RowMapping:
 
 def _decoded(url: str) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads(base64.b64decode(url.encode("ascii"), validate=True))
+        record: dict[str, Any] = nesting.loads(base64.b64decode(url.encode("ascii"), validate=True))
         ids = all(isinstance(record[name], str) and is_uuid(record[name]) for name in ("id", "location", "volume_id"))
         words = all(isinstance(record[name], str) for name in ("availability_zone", "host", "backend", "data_timestamp"))
         texts = all(isinstance(record.get(name), str | None) for name in ("name", "description"))

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kilonova.db.engine import Database, Tx
 from kilonova.model.errors import APIError, BadRequest, NotFound, TooLarge, UnsupportedMediaType
 from kilonova.model.ids import new_request_id
-from kilonova.web import access_rules, faults, microversion
+from kilonova.web import access_rules, faults, microversion, nesting
 from kilonova.web.call import Call, Context, Reply, Route, Version
 from kilonova.web.policy import Defaults, Policies
 from kilonova.web.service import Fault, Service
@@ -286,6 +286,8 @@ def parse(raw: bytes, content_type: str) -> Any:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"Malformed request body: {error}") from error
+    if raw.count(b"{") + raw.count(b"[") > nesting.DEPTH and nesting.is_too_deep(body):
+        raise BadRequest(f"Malformed request body: nested more than {nesting.DEPTH} deep")
     if b"\\u0000" in raw and "\0" in strings_of(body):
         raise BadRequest("The request's body has a NUL character, which PostgreSQL cannot keep.")
     return body
