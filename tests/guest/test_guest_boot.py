@@ -331,6 +331,24 @@ def test_metadata_service(
         assert guest.ssh(f"curl -sf http://169.254.169.254{path}", key=ssh_key) == USER_DATA.strip()
 
 
+def test_a_volume_on_virtio_scsi_is_there_for_who_logs_in_first(image: Path, work: Path, ssh_key: Path) -> None:
+    server = metadata_server(work, answers_in("openstack", ssh_key))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", work / "volume", "64M"], check=True)
+    machine = (
+        *DIRECT_KERNEL, "-nic", f"user,model=virtio-net-pci,net=169.254.169.0/24,@HOSTFWD,{server}",
+        "-device", "virtio-scsi-pci",
+        "-drive", f"file={work}/volume,if=none,id=volume,format=raw", "-device", "scsi-hd,drive=volume",
+    )  # fmt: skip
+    with Guest(work, image, *machine) as guest:
+        guest.expect(r"guest: metadata", BOOT_SECONDS)  # the ssh server comes next
+        deadline, disks = time.monotonic() + 30, None
+        while disks is None:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                disks = guest.ssh("lsblk -S", key=ssh_key)
+            assert time.monotonic() < deadline
+        assert "\nsda " in disks
+
+
 def test_full_kernel_on_q35_with_sata_e1000_and_a_vfat_config_drive(image: Path, work: Path, ssh_key: Path) -> None:
     drive = work / "config.fat"
     tree = config_drive_tree(work, "third-vm", ssh_key)
