@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 from compute_client import DEMO, Nova
 from identity_client import Keystone
@@ -131,3 +132,30 @@ def test_the_limits_in_force(database: Database) -> None:
     assert keystone.post("/v3/limits", {"limits": [{**own, "project_id": demo}]}).status_code == 201
     assert in_force() == {"image_count_total": 9} and in_force("another") == {"image_count_total": 4}
     assert database.read(lambda tx: limits.in_force(tx, "compute", demo)) == {}
+
+
+def test_how_much_one_image_may_have(glance: Glance) -> None:
+    """Glance's image_property_quota, image_tag_quota and image_member_quota: 128 each."""
+    many = {f"p{number}": "v" for number in range(128)}
+    tags = [f"t{number:03}" for number in range(128)]
+
+    def refused(answer: httpx.Response, of: str) -> None:
+        said = f"The limit has been exceeded on the number of allowed image {of}. Attempted: 129, Maximum: 128"
+        assert answer.status_code == 413 and said in answer.text, answer.text
+
+    refused(glance("POST", "/images", {"name": "n", **many, "one": "more"}), "properties")
+    refused(glance("POST", "/images", {"name": "n", "tags": [*tags, "more"]}), "tags")
+    image = glance.image(tags=tags, **many)
+    path = f"/images/{image['id']}"
+    refused(glance.patch(image["id"], [{"op": "add", "path": "/one", "value": "more"}]), "properties")
+    refused(glance.patch(image["id"], [{"op": "replace", "path": "/tags", "value": [*tags, "more"]}]), "tags")
+    refused(glance("PUT", f"{path}/tags/more"), "tags")
+    assert glance("PUT", f"{path}/tags/t000").status_code == 204
+    swap = [{"op": "remove", "path": "/p0"}, {"op": "add", "path": "/one", "value": "more"}]
+    assert glance.patch(image["id"], swap).status_code == 200
+    for number in range(128):
+        assert glance("POST", f"{path}/members", {"member": f"m{number}"}).status_code == 200
+    refused(glance("POST", f"{path}/members", {"member": "more"}), "members for this image")
+    shown = glance("GET", path).json()
+    assert (len(shown["tags"]), "p0" in shown, shown["one"]) == (128, False, "more")
+    assert len(glance("GET", f"{path}/members").json()["members"]) == 128

@@ -275,6 +275,7 @@ def create_task(call: Call) -> Reply:
     properties = {name: value for name, value in values.items() if name not in schemas.IMAGE_PROPERTIES}
     if any(name.startswith("os_glance") for name in properties):
         raise Forbidden("Attributes that begin with os_glance are reserved.")
+    quotas.check_counts(properties, own.get("tags", ()))
     quotas.enforce_for(call, call.tx, image_size_total=0, image_count_total=1)
     row = images.create(call.tx, call.context, own, properties)
     images.move(call.tx, row["id"], "queued", "importing")

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
-from kilonova.image import images
+from kilonova.image import images, quotas
 from kilonova.image.tables import IMAGES, MEMBERS
 from kilonova.model.errors import Conflict, Forbidden, NotFound
 from kilonova.model.ids import now
@@ -51,6 +51,8 @@ def add(tx: Tx, context: Context, image_id: str, member_id: str) -> Row:
     row = _shared(tx, context, image_id, "create members")
     if not images.is_owner(context, row):
         raise Forbidden(f"Not allowed to create members for image {image_id}.")
+    there = tx.scalar(sa.select(sa.func.count()).select_from(MEMBERS).where(MEMBERS.c.image_id == row["id"]))
+    quotas.check_count("members", int(there or 0) + 1)
     when = now()
     values: dict[str, Any] = {
         "image_id": row["id"], "member_id": member_id, "status": "pending", "created_at": when, "updated_at": when,

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.image import images, schemas
+from kilonova.image import images, quotas, schemas
 from kilonova.image.tables import IMAGES
 from kilonova.model.errors import BadRequest, Conflict, Forbidden, UnsupportedMediaType
 from kilonova.web.call import Context
@@ -114,6 +114,8 @@ def apply(tx: Tx, context: Context, image_id: str, changes: list[Change]) -> Row
             _set(change, own, properties, context, row)
     images.check_formats(own["disk_format"], own["container_format"])
     own["tags"] = sorted(set(own["tags"] or ()))
+    new = properties.keys() - row["properties"].keys()
+    quotas.check_counts(properties if new else (), own["tags"] if own["tags"] != row["tags"] else ())
     if changes:
         images.save(tx, row["id"], {**own, "properties": properties})
     changed = tx.first(sa.select(IMAGES).where(IMAGES.c.id == row["id"]))

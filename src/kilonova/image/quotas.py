@@ -3,7 +3,7 @@
 Nothing is booked: what there is, is counted. A resource that no limit is registered for is not limited.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +19,23 @@ RESOURCES = ("image_size_total", "image_stage_total", "image_count_total", "imag
 COMING_IN = ("saving", "uploading", "importing")
 STAGED = ("uploading", "importing")
 UNLIMITED = -1
+MOST = 128  # Glance's image_property_quota, image_tag_quota and image_member_quota
+
+
+def check_count(of: str, attempted: int) -> None:
+    """TooLarge, in Glance's words, when one image would have that many properties, tags or members (`of`)."""
+    if attempted > MOST:
+        where = "members for this image" if of == "members" else of
+        raise TooLarge(
+            f"The limit has been exceeded on the number of allowed image {where}. "
+            f"Attempted: {attempted}, Maximum: {MOST}"
+        )
+
+
+def check_counts(properties: Iterable[str], tags: Iterable[str]) -> None:
+    """The same of an image's properties, but for those that the service itself writes, and of its tags."""
+    check_count("properties", sum(not name.startswith("os_glance") for name in properties))
+    check_count("tags", len(set(tags)))
 
 
 def usages(tx: Tx, project_id: str) -> dict[str, int]:

@@ -19,7 +19,7 @@ from kilonova.image.imports import create_task, import_image
 from kilonova.image.paging import collection
 from kilonova.image.store_handlers import stores_of
 from kilonova.image.transfer import download, stage, upload
-from kilonova.model.errors import APIError, BadRequest, Forbidden, NotFound
+from kilonova.model.errors import BadRequest, Forbidden, NotFound
 from kilonova.web import faults
 from kilonova.web.call import Call, Reply, Route
 from kilonova.web.policy import admin, admin_or_service, anyone, project_member, rule
@@ -44,10 +44,6 @@ VERSIONS = (  # of a Glance without its cache (2.14, 2.16, 2.18)
     "2.1",
     "2.0",
 )
-
-
-class TooMany(APIError):
-    status = 413
 
 
 def versions(call: Call, status: int = 300) -> Reply:
@@ -97,6 +93,7 @@ def create_image(call: Call) -> Reply:
             raise BadRequest("Custom property should not be greater than 255 characters.")
         if name in patch.RESERVED or name.startswith(patch.RESERVED_PREFIX):
             raise Forbidden(f"Attribute '{name}' is reserved.")
+    quotas.check_counts(properties, body.get("tags", ()))
     quotas.enforce_for(call, call.tx, image_count_total=1)
     row = images.create(call.tx, call.context, body, properties)
     headers = {
@@ -150,8 +147,7 @@ def put_tag(call: Call) -> None:
     if len(tag) > 255:
         raise BadRequest(f"Could not update image: the tag {tag[:40]!r}… is longer than 255 characters.")
     if tag not in row["tags"]:
-        if len(row["tags"]) >= 128:
-            raise TooMany(f"Image tag limit exceeded for image {row['id']}: it has {len(row['tags'])} of at most 128.")
+        quotas.check_count("tags", len(row["tags"]) + 1)
         images.save(call.tx, row["id"], {"tags": sorted([*row["tags"], tag])})
 
 
