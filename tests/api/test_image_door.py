@@ -268,6 +268,21 @@ def test_who_sees_what(glance: Glance) -> None:
     assert glance("POST", "/images", {"name": "x", "owner": "p-alice"}, who="bob").status_code == 403
 
 
+def test_readers_do_not_download_and_who_is_none_sees_no_image(glance: Glance) -> None:
+    """Glance's get_image, get_images, get_members: reader; download_image: member. Another role's images are not there."""
+    image, public = glance.image(), glance.image(who="admin", visibility="public")
+    for found in (image, public):
+        assert glance.upload(found["id"], b"data", who="admin").status_code == 204
+        path = f"/images/{found['id']}"
+        for who, shown, downloaded in (("alice", 200, 200), ("watcher", 200, 403), ("nova", 404, 403)):
+            assert glance("GET", path, who=who).status_code == shown
+            assert glance("GET", f"{path}/tasks", who=who).status_code == shown
+            assert glance("GET", f"{path}/file", who=who).status_code == downloaded
+    members = f"/images/{image['id']}/members"
+    assert [glance("GET", members, who=who).status_code for who in ("watcher", "nova")] == [200, 403]
+    assert [glance("GET", "/images", who=who).status_code for who in ("watcher", "nova")] == [200, 403]
+
+
 def test_sharing(glance: Glance) -> None:
     image = glance.image(name="shared")
     path = f"/images/{image['id']}/members"

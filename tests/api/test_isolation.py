@@ -1,5 +1,6 @@
 """Every route of every service, walked from the route tables: another's project is not there, and readers do not write."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -306,6 +307,37 @@ def test_anothers_things_are_in_no_list(everything: Everything) -> None:
             if method == "GET" and "{" not in path and route.policy:
                 text = everything.call("GET", f"/{service.prefix}{path}", OTHER, None, route.until).text
                 assert not [id for id in ids if id in text], path
+
+
+def test_a_role_that_no_rule_names_shows_nothing_of_its_project(
+    everything: Everything, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator's own role: what it opens, the operator's rules would have to say. Keystone tells people of themselves."""
+    monkeypatch.setitem(CONTEXTS, "painter", replace(CONTEXTS[DEMO], roles=frozenset({"painter"})))
+    ids, seen = set(everything.ids.values()) - {CONTEXTS[DEMO].project_id}, 0
+    for service in (COMPUTE, NETWORK, IMAGE, VOLUME, PLACEMENT):
+        for key, route in service.routes.items():
+            method, path = key.split()
+            if method == "GET" and route.policy not in ("", GONE):
+                answer = everything.call(method, everything.concrete(service, path), "painter", None, route.until)
+                seen += 1
+                shown = answer.status_code < 300 and [id for id in ids if id in answer.text or id in answer.request.url.path]
+                assert not shown, (path, answer.text[:200])
+    assert seen > 150
+
+
+def test_shared_networks_are_every_role_s(everything: Everything, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neutron's get_network: readers' own, and for all what is shared or external; a service sees its project's, too."""
+    kept, opened = everything.ids["networks"], everything.nova.neutron("networks", {"network": {"name": "open"}})["id"]
+    target = {"object_type": "network", "object_id": opened, "action": "access_as_shared", "target_tenant": "*"}
+    everything.call("POST", "/network/v2.0/rbac-policies", ADMIN, {"rbac_policy": target})
+    for role, own in (("painter", False), ("reader", True), ("service", True)):
+        monkeypatch.setitem(CONTEXTS, role, replace(CONTEXTS[DEMO], roles=frozenset({role})))
+        listed = everything.call("GET", "/network/v2.0/networks", role).json()["networks"]
+        assert (kept in {network["id"] for network in listed}) == own
+        assert opened in {network["id"] for network in listed}
+        for id, status in ((kept, 200 if own else 404), (opened, 200)):
+            assert everything.call("GET", f"/network/v2.0/networks/{id}", role).status_code == status
 
 
 def test_readers_do_not_write(everything: Everything) -> None:

@@ -20,7 +20,9 @@ def persona(*roles: str, project: str = "", domain: str = "", system: bool = Fal
 
 
 PERSONAS = {
-    "no role": persona(project=DEMO_PROJECT), "reader": persona("reader", project=DEMO_PROJECT),
+    "no role": persona(project=DEMO_PROJECT), "other role": persona("painter", project=DEMO_PROJECT),
+    "unscoped": persona("member"),
+    "reader": persona("reader", project=DEMO_PROJECT),
     "member": persona("member", project=DEMO_PROJECT), "manager": persona("manager", project=DEMO_PROJECT),
     "admin": persona("admin", project=ADMIN_PROJECT), "service": persona("service", project=ADMIN_PROJECT),
     "other's member": persona("member", project=OTHER_PROJECT),

@@ -206,6 +206,16 @@ def test_a_part_of_a_request_is_who_the_operator_says(ruled: Ruled) -> None:
     assert ruled.ask("POST", "/network/v2.0/routers", ADMIN, {"router": gateway}) == 403
 
 
+def test_which_role_sees_its_project_s_networks_is_the_operator_s_to_say(
+    ruled: Ruled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONTEXTS, "painter", replace(CONTEXTS[DEMO], roles=frozenset({"painter"})))
+    path = f"/network/v2.0/networks/{ruled.nova.network()}"
+    assert [ruled.ask("GET", path, who) for who in (DEMO, "painter")] == [200, 404]
+    ruled('"get_network": "role:painter"')
+    assert [ruled.ask("GET", path, who) for who in (DEMO, "painter")] == [403, 200]
+
+
 def test_what_owners_of_networks_may_ask_of_ports_is_the_operator_s_to_say(ruled: Ruled) -> None:
     network, path = ruled.nova.network(), "/network/v2.0/ports"
     assert ruled.ask("PUT", f"/network/v2.0/networks/{network}", ADMIN, {"network": {"shared": True}}) == 200

@@ -178,7 +178,7 @@ POLICY: dict[str, Rule] = {
     "os-baremetal-nodes:list": admin,
     "os-baremetal-nodes:show": admin,
     "os-baremetal-nodes:change": admin,
-    "images": anyone,
+    "images": project_reader,  # Glance's word
     "images:change": project_member,  # whose image it is, images.py asks of the row
     **{f"os-hosts:{verb}": admin for verb in ("list", "show", "update", "reboot", "shutdown", "start")},
     "gone": anyone,

@@ -22,7 +22,7 @@ from kilonova.image.transfer import download, stage, upload
 from kilonova.model.errors import BadRequest, Forbidden, NotFound
 from kilonova.web import faults
 from kilonova.web.call import Call, Reply, Route
-from kilonova.web.policy import admin, admin_or_service, anyone, project_member, rule
+from kilonova.web.policy import admin, admin_or_service, anyone, project_member, project_reader, rule
 from kilonova.web.service import Service
 from kilonova.web.validate import check
 
@@ -210,18 +210,18 @@ member_or_service = rule("rule:project_member_or_admin or rule:service_api")
 
 # Where a rule depends on the image, images.py asks it of the row: another's private image is not there at all (404).
 POLICY = {
-    "get_images": anyone,
-    "get_image": anyone,
+    "get_images": project_reader,
+    "get_image": project_reader,
     "add_image": project_member,
     "modify_image": project_member,
     "publicize_image": admin,
     "communitize_image": project_member,
     "delete_image": project_member,
     "upload_image": project_member,
-    "download_image": anyone,
+    "download_image": project_member,
     "deactivate": project_member,
     "reactivate": project_member,
-    "get_members": anyone,
+    "get_members": project_reader,
     "add_member": project_member,
     "modify_member": project_member,
     "delete_member": project_member,
@@ -243,14 +243,14 @@ ROUTES = {
     "GET /v2/versions": Route(versions_ok, "", tx="none"),
     "GET /v2/images": Route(list_images, "get_images"),
     "POST /v2/images": Route(create_image, "add_image", 201),
-    f"GET {I}": Route(show_image, "get_image"),
+    f"GET {I}": Route(show_image, "get_image", hidden=True),
     f"PATCH {I}": Route(update_image, "modify_image"),
     f"DELETE {I}": Route(delete_image, "delete_image", 204),
     f"PUT {I}/file": Route(upload, "upload_image", 204, tx="none", body="stream"),
     f"GET {I}/file": Route(download, "download_image", tx="none"),
     f"PUT {I}/stage": Route(stage, "upload_image", 204, tx="none", body="stream"),
     f"POST {I}/import": Route(import_image, "upload_image", 202),
-    f"GET {I}/tasks": Route(image_tasks, "get_image"),
+    f"GET {I}/tasks": Route(image_tasks, "get_image", hidden=True),
     f"GET {I}/locations": Route(store_handlers.list_locations, "fetch_image_location"),
     f"POST {I}/locations": Route(store_handlers.add_location, "add_image_location", 202),
     f"POST {I}/actions/deactivate": Route(deactivate, "deactivate", 204),

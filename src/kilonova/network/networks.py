@@ -12,9 +12,11 @@ from kilonova.network import associations, dns, provider, qos_policies, query, q
 from kilonova.network import attributes as a
 from kilonova.network.rows import Row
 from kilonova.web.call import Call, Context
+from kilonova.web.policy import rule
 
 TABLE, SUBNETS = tables.NETWORKS, tables.SUBNETS
 SMALLEST_MTU = {4: 68, 6: 1280}
+READS_OWN = rule("rule:project_reader_or_admin or rule:service_api")
 GATEWAY_OWNER, FLOATING_OWNER = "network:router_gateway", "network:floatingip"
 
 ATTRIBUTES = {
@@ -58,8 +60,9 @@ def not_found(network_id: str) -> NotFound:
 
 
 def visible(context: Context) -> sa.ColumnElement[bool]:
-    """Own networks, and those shared with the project or external for it."""
-    return sharing.seen(context, sharing.NETWORK, TABLE, sharing.SHARED, sharing.EXTERNAL)
+    """Its project's networks to a reader; to everybody those shared with the project or external for it."""
+    shown = TABLE.c.id.in_(sharing.granted(context, sharing.NETWORK, sharing.SHARED, sharing.EXTERNAL))
+    return shown | rows.owned(context, TABLE) if context.may("get_network", READS_OWN(context, {})) else shown
 
 
 def get(tx: Tx, context: Context, network_id: str) -> Row:

@@ -276,7 +276,7 @@ COLLECTIONS = {
 # Who may call; what a row's owner or an admin alone may do with it is checked beside the row.
 POLICY = {
     "get_extension": anyone,
-    "get_network": anyone,
+    "get_network": anyone,  # but which ones, networks.visible says
     "create_network": project_member,
     "update_network": project_member,
     "delete_network": project_member,
@@ -332,5 +332,5 @@ SERVICE = Service(
     routes=if_match.obeyed(ROUTES),
     policy=POLICY | PARTS,
     fault=faults.neutron,
-    parts={part: AT[part.partition(":")[0]] for part in PARTS},
+    parts={part: AT[part.partition(":")[0]] for part in (*PARTS, "get_network")},
 )
