@@ -207,6 +207,11 @@ def test_a_credential_is_an_ec2_key_from_the_first(keystone: Cast) -> None:
     answer = keystone.keep(type="EC2", blob=blob, project_id=keystone.project)
     assert answer.status_code == 400 and "'ec2'" in answer.json()["error"]["message"]
     cert = keystone.keep(type="cert", blob=blob, project_id=keystone.project).json()["credential"]
+    (key,) = keystone.get("/v3/credentials?type=ec2", keystone.demo).json()["credentials"]
+    change = {"credential": {"type": "cert", "blob": "x"}}
+    assert keystone.patch(f"/v3/credentials/{key['id']}", change, keystone.demo).status_code == 200
+    for method in ("GET", "DELETE"):  # it is an EC2 key no more
+        assert keystone.request(method, f"{keystone.ec2}/{keystone.key['access']}", token=keystone.demo).status_code == 404
     for kind in ("ec2", "EC2"):
         change = {"credential": {"type": kind}}
         assert keystone.patch(f"/v3/credentials/{cert['id']}", change, keystone.demo).status_code == 400

@@ -224,8 +224,9 @@ def create_ec2(call: Call) -> Row:
 
 
 def _ec2(call: Call, user: Row) -> Row:
-    key = ec2_id(call.params["access"])
-    found = call.tx.first(sa.select(CREDENTIALS).where(CREDENTIALS.c.id == key, CREDENTIALS.c.user_id == user["id"]))
+    c = CREDENTIALS.c
+    chosen = (c.id == ec2_id(call.params["access"]), c.user_id == user["id"], c.type == "ec2")
+    found = call.tx.first(sa.select(CREDENTIALS).where(*chosen))
     if found is None:
         raise not_found("credential", call.params["access"])
     return _require_reached(call, opened(call, row_of(found)))
