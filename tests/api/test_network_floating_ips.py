@@ -9,7 +9,7 @@ from network_client import ADMIN, CONTEXTS, DEMO, OTHER, READER, Neutron, refuse
 
 from kilonova.db.engine import Database
 from kilonova.model.specs import FloatingIPSpec, HostNetwork, PortForwardingSpec
-from kilonova.network import agents, associations, ports
+from kilonova.network import agents, associations, floating_ips, ports
 from kilonova.network.desired import Desired
 
 HOST = "host1"
@@ -305,6 +305,29 @@ def test_floating_ips_are_down_while_no_agent_has_their_router(lan: Lan) -> None
     assert lan.show(floating)["status"] == "DOWN"
     carry()
     assert lan.show(floating)["status"] == "ACTIVE"
+
+
+def test_one_that_moves_is_answered_when_its_router_knows(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    desired, floating = Desired(HOST), lan.floating(port_id=lan.port()["id"])
+    second, third = lan.port()["id"], lan.port()["id"]
+
+    def carry() -> None:
+        (router,) = read(lan, desired).routers
+        report(lan, desired, {leg.id: "ACTIVE" for leg in router.ports})
+
+    def status_after_move(port_id: str) -> str:
+        body = {"floatingip": {"port_id": port_id}}
+        assert lan.neutron.put(f"/v2.0/floatingips/{floating['id']}", body).json()["floatingip"]["port_id"] == port_id
+        return str(lan.show(floating)["status"])
+
+    carry()
+    host = threading.Timer(0.3, carry)
+    with monkeypatch.context() as looking:
+        looking.setattr(lan.neutron.http.app, "written", lambda prefix: host.start())
+        assert status_after_move(second) == "ACTIVE"
+    host.join()
+    monkeypatch.setattr(floating_ips, "PATIENCE", 0.05)
+    assert status_after_move(third) == "DOWN"  # no host listens: it is answered all the same
 
 
 def test_what_a_host_is_told_and_reports(lan: Lan) -> None:

@@ -1,12 +1,13 @@
 """Floating IPs: addresses of external networks that stand for fixed ones (Neutron: l3_db)."""
 
 import ipaddress
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from kilonova.db.engine import Tx
+from kilonova.db.engine import Database, Tx
 from kilonova.model.errors import BadRequest, Conflict, NotFound
 from kilonova.model.ids import new_id
 from kilonova.network import associations, dns, ipam, networks, ports, query, quotas, rows, tables
@@ -17,6 +18,7 @@ from kilonova.web.call import Call, Context
 
 TABLE = tables.FLOATING_IPS
 OWNER = "network:floatingip"
+PATIENCE = 2.0  # seconds
 NOT_SERVED = ("network:floatingip", "network:router_gateway", "network:dhcp", "network:router_interface")
 
 ATTRIBUTES = {
@@ -143,6 +145,18 @@ def update(tx: Tx, context: Context, floating_id: str, body: Any) -> Row:
     with rows.conflict(already_associated({**floating, **columns})):
         tx.execute(TABLE.update().where(TABLE.c.id == floating_id).values(**columns) if columns else sa.select(1))
     return get_any(tx, floating_id)
+
+
+def is_carried(tx: Tx, floating_id: str) -> bool:
+    """Whether a host has said that its router leads where the floating IP says."""
+    return bool(tx.scalar(sa.select(TABLE.c.status).where(TABLE.c.id == floating_id)) == "ACTIVE")
+
+
+def await_carried(database: Database, floating_id: str) -> None:
+    """Until it is, or PATIENCE is at its end: there may be no host that carries it."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and not database.read(lambda tx: is_carried(tx, floating_id)):
+        time.sleep(0.02)
 
 
 def has_forwardings(tx: Tx, floating_id: str) -> bool:

@@ -107,6 +107,19 @@ def remove_network(call: Call) -> None:
     agent_schedulers.remove_network(call.tx, call.params["agent_id"], call.params["id"])
 
 
+def update_floating_ip(call: Call) -> Any:
+    """One that leads elsewhere now is answered once its router knows: who goes there next must not meet whom it led to.
+
+    Neutron answers at once, and its agents follow a second later.
+    """
+    floating_id = call.params["id"]
+    led = floating_ips.is_carried(call.tx, floating_id)
+    answer = updater("floatingip", floating_ips.update, FLOATING)(call)
+    if led and answer["floatingip"]["port_id"] and not floating_ips.is_carried(call.tx, floating_id):
+        call.tx.after_commit(lambda: floating_ips.await_carried(call.database, floating_id))
+    return answer
+
+
 def list_pools(call: Call) -> Any:
     found = l3_views.pools(call.tx, call.context)
     wanted = [(key, value) for key, value in call.query if key in ("subnet_id", "subnet_name", "network_id", "cidr")]
@@ -146,7 +159,7 @@ ROUTES: dict[str, Route] = {
         creator("floatingip", "floatingips", floating_ips.create, FLOATING), "create_floatingip", status=201
     ),
     "GET /v2.0/floatingips/{id}": Route(shower("floatingip", floating_ips.get, FLOATING), "get_floatingip"),
-    "PUT /v2.0/floatingips/{id}": Route(updater("floatingip", floating_ips.update, FLOATING), "update_floatingip"),
+    "PUT /v2.0/floatingips/{id}": Route(update_floating_ip, "update_floatingip"),
     "DELETE /v2.0/floatingips/{id}": Route(deleter(floating_ips.delete), "delete_floatingip", status=204),
     "GET /v2.0/floatingip-pools": Route(list_pools, "get_floatingip_pool"),
     f"GET {FORWARDINGS}": Route(list_forwardings, "get_floatingip_port_forwarding"),

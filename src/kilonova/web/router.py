@@ -236,11 +236,10 @@ class Application:
 
             def run(tx: Tx) -> Any:
                 call._tx = tx
+                tx.after_commit(lambda: self.written(service.prefix))  # first: what the handler adds may wait for its effect
                 return route.handler(call)
 
             result = self.database.write(run) if mode == "write" else self.database.read(run)
-            if mode == "write":
-                self.written(service.prefix)
         return result if isinstance(result, Reply) else Reply(result)
 
 
