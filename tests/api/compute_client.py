@@ -45,6 +45,7 @@ class WrittenDown:
 
     def __init__(self) -> None:
         self.started: list[tuple[str, str]] = []
+        self.looks = 0
         self.noted: list[tuple[str, str, str | None]] = []
         self.requests: dict[str, list[Action]] = {}
         self.cached: list[tuple[str, str]] = []
@@ -57,6 +58,12 @@ class WrittenDown:
 
     def note(self, tx: Tx, action: str, server_id: str, context: Context, error: str | None = None) -> None:
         tx.after_commit(lambda: self.noted.append((action, server_id, error)))
+
+    def look(self, tx: Tx) -> None:
+        tx.after_commit(self._look)
+
+    def _look(self) -> None:
+        self.looks += 1
 
     def _note(self, kind: str, server_id: str, context: Context) -> None:
         self.started.append((kind, server_id))

@@ -55,6 +55,7 @@ def test_rules(nova: Nova) -> None:
     assert {entry["id"] for entry in shown} == {rule["id"], told["id"]}
     assert nova.delete(f"/os-security-group-rules/{rule['id']}", version=OLD).status_code == 202
     assert nova.delete(f"/os-security-group-rules/{rule['id']}", version=OLD).status_code == 404
+    assert nova.shared.flows.looks == 3
 
 
 @pytest.mark.parametrize("wrong", [
@@ -88,6 +89,7 @@ def test_groups_of_a_server(nova: Nova) -> None:
     assert nova.post(f"/servers/{id}/action", {"addSecurityGroup": {"name": ""}}).status_code == 400
     new_group(nova)
     assert nova.post(f"/servers/{id}/action", {"addSecurityGroup": {"name": "web"}}).status_code == 409
+    assert nova.shared.flows.looks == 2, "hosts are told of what was changed, at once"
 
 
 def test_fixed_ips(nova: Nova) -> None:
@@ -128,6 +130,7 @@ def test_floating_ips(nova: Nova) -> None:
     assert nova.post(f"/servers/{other}/action", {"removeFloatingIp": body}, version="2.43").status_code == 202
     assert nova.get(f"/os-floating-ips/{floating['id']}", token=OTHER, version=OLD).status_code == 404
     assert nova.delete(f"/os-floating-ips/{floating['id']}", version=OLD).status_code == 202
+    assert nova.shared.flows.looks == 3
     assert nova.get("/os-floating-ips/x", version=OLD).status_code == 400
 
 

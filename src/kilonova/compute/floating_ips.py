@@ -81,6 +81,7 @@ def create(call: Call) -> dict[str, Any]:
 
 
 def delete(call: Call) -> None:
+    call.services.flows.look(call.tx)
     floating_ips.delete(call.tx, call.context, _get(call)["id"])
 
 
@@ -98,6 +99,7 @@ def _by_address(tx: Tx, call: Call, address: str) -> Row:
 
 
 def add_to_server(tx: Tx, call: Call, argument: Any) -> None:
+    call.services.flows.look(tx)
     server = servers.get(tx, call.context, call.params["id"])
     fixed = [(ip["ip_address"], port["id"]) for port in addresses.interfaces(tx, server)
              for ip in port["fixed_ips"]]  # fmt: skip
@@ -126,6 +128,7 @@ def add_to_server(tx: Tx, call: Call, argument: Any) -> None:
 
 
 def remove_from_server(tx: Tx, call: Call, argument: Any) -> None:
+    call.services.flows.look(tx)
     server = servers.get(tx, call.context, call.params["id"])
     floating = _by_address(tx, call, argument["address"])
     port = ports.get_any(tx, floating["fixed_port_id"]) if floating["fixed_port_id"] else None

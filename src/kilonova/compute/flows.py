@@ -77,6 +77,9 @@ class Flows(Protocol):
     def note(self, tx: Tx, action: str, server_id: str, context: Context, error: str | None = None) -> None:
         """An action that was done, or came to nothing, in this very transaction."""
 
+    def look(self, tx: Tx) -> None:
+        """Hosts look at what they carry once this is committed: for what changes networks by Nova's door."""
+
     def actions(self, tx: Tx, server_id: str) -> list[Action]:
         """The server's actions, newest first."""
 

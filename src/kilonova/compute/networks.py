@@ -67,6 +67,7 @@ def add_fixed_ip(tx: Tx, call: Call, argument: Any) -> None:
     """One more address on the server's port of that network, of the first subnet that has one."""
     server = servers.get(tx, call.context, call.params["id"])
     servers.check_unlocked(call.context, server)
+    call.services.flows.look(tx)
     network_id = str(argument["networkId"])
     for port in ports.server_ports(tx, server["id"], server["project_id"]):
         if port["network_id"] != network_id:
@@ -90,6 +91,7 @@ def add_fixed_ip(tx: Tx, call: Call, argument: Any) -> None:
 def remove_fixed_ip(tx: Tx, call: Call, argument: Any) -> None:
     server = servers.get(tx, call.context, call.params["id"])
     servers.check_unlocked(call.context, server)
+    call.services.flows.look(tx)
     address = ip_address(argument["address"])
     for port in ports.server_ports(tx, server["id"], server["project_id"]):
         held = ipam.fixed_ips(tx, [port["id"]])[port["id"]]

@@ -117,6 +117,7 @@ def delete(call: Call) -> None:
 
 
 def create_rule(call: Call) -> dict[str, Any]:
+    call.services.flows.look(call.tx)
     given = call.body["security_group_rule"]
     parent = groups.get(call.tx, call.context, given["parent_group_id"])
     if given.get("group_id"):
@@ -190,6 +191,7 @@ def _port_range(protocol: str, low: Any, high: Any) -> tuple[int, int]:
 
 
 def delete_rule(call: Call) -> None:
+    call.services.flows.look(call.tx)
     rules.delete(call.tx, call.context, _id(call))
 
 
@@ -204,7 +206,8 @@ def of_server(call: Call) -> dict[str, Any]:
 
 
 def _asked(tx: Tx, call: Call, name: str) -> tuple[str, list[Row]]:
-    """The group's id, and the server's ports."""
+    """The group's id, and the server's ports, which are about to change."""
+    call.services.flows.look(tx)
     server = servers.get(tx, call.context, call.params["id"])
     project = call.context.project_id
     found = groups.find(tx, project, name)

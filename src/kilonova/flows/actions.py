@@ -45,6 +45,9 @@ class FlowActions:
         who = {"project_id": context.project_id, "user_id": context.user_id, "request_id": context.request_id}
         self.journal.note(tx, action, server_id, who, error)
 
+    def look(self, tx: Tx) -> None:
+        tx.after_commit(self.asks.look)
+
     def actions(self, tx: Tx, server_id: str) -> list[Action]:
         where = FLOWS.c.subject_id == server_id
         rows = tx.all(sa.select(FLOWS).where(where).order_by(FLOWS.c.created_at.desc(), FLOWS.c.id))
