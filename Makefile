@@ -76,6 +76,7 @@ lint: setup  ## ruff, mypy --strict, import contracts
 	@$(BIN)/lint-imports --no-cache
 
 test: DEBS += $(TEST_DEBS)
+test: JOBS = 3  # one more than CPUs: tests of hosts wait a lot
 test: setup image lint  ## all tests, the real libvirt, taps, bridges and namespaces included
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup || { [ $$? = 1 ] && echo "Once more, one after another: what fails alone, too, has failed." && \
 	  $(BIN)/pytest -q --last-failed --last-failed-no-failures none; }
