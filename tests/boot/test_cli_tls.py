@@ -56,14 +56,15 @@ def written_certificates(home: Path) -> str:
 def cloud(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Iterator[RunningCloud]:
     options = ("--tls-cert", files / "cert.pem", "--tls-key", files / "key.pem", "--tls-ca", files / "ca.pem")
     made = RunningCloud(tmp_path_factory.mktemp("https") / "cloud", "fake", *map(str, options)).up()
+    words = ("server", "create", "--wait", "--flavor", "m1.nano", "--image", "kilonova-guest", "--network", "demo")
+    made.openstack(*words, "behind-tls")
     yield made
     made.purge()
 
 
 def test_the_stock_client_trusts_it_by_clouds_yaml_alone(cloud: RunningCloud) -> None:
     assert cloud.json["url"].startswith("https://127.0.0.1:")
-    words = ("server", "create", "--wait", "--flavor", "m1.nano", "--image", "kilonova-guest", "--network", "demo")
-    assert cloud.openstack(*words, "behind-tls", "-f", "json")["status"] == "ACTIVE"
+    assert cloud.openstack("server", "show", "behind-tls", "-f", "json")["status"] == "ACTIVE"
     endpoints = str(cloud.openstack("catalog", "list", "-f", "json"))
     assert cloud.json["url"] in endpoints
     assert "http://" not in endpoints
