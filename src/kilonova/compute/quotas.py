@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.compute.tables import KEYPAIRS, QUOTA_LOCKS, QUOTAS, SERVER_GROUPS, SERVERS
+from kilonova.db.dialect import lock_quota
 from kilonova.db.engine import Tx
 from kilonova.identity.tables import PROJECTS
 from kilonova.model.errors import BadRequest, OverQuota
@@ -90,13 +91,7 @@ def keypairs_used(tx: Tx, user_id: str) -> int:
 
 
 def lock(tx: Tx, project_id: str) -> None:
-    """Until this transaction ends nobody else counts this project's (or user's) resources to add to them."""
-    statement = sa.text(
-        "INSERT INTO compute_quota_locks (project_id, serial) VALUES (:project_id, 1) "
-        "ON CONFLICT (project_id) DO UPDATE SET serial = (compute_quota_locks.serial + 1) % 1000000"
-    )
-    assert QUOTA_LOCKS.name == "compute_quota_locks"
-    tx.execute(statement, {"project_id": project_id})
+    lock_quota(tx.connection, QUOTA_LOCKS, project_id)
 
 
 def room(tx: Tx, context: Context, flavor: sa.RowMapping, at_least: int, at_most: int) -> int:

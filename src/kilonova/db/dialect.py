@@ -64,3 +64,12 @@ def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any
         from sqlalchemy.dialects import postgresql as kind  # 3 MiB that only its users pay for
     insert = kind.insert(table).values(**values).on_conflict_do_nothing().returning(sa.literal(1))
     return connection.execute(insert).first() is not None
+
+
+def lock_quota(connection: sa.Connection, locks: sa.Table, project_id: str) -> None:
+    """Until this transaction ends nobody else counts what this project (or user) has to add to it."""
+    statement = sa.text(
+        f"INSERT INTO {locks.name} (project_id, serial) VALUES (:project_id, 1) "
+        f"ON CONFLICT (project_id) DO UPDATE SET serial = ({locks.name}.serial + 1) % 1000000"
+    )
+    connection.execute(statement, {"project_id": project_id})

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import lock_quota
 from kilonova.db.engine import Tx
 from kilonova.image.tables import IMAGES, LOCATIONS, QUOTA_LOCKS, TASKS
 from kilonova.image.tasks import UNDER_WAY
@@ -61,7 +62,7 @@ def enforce(tx: Tx, limits: Limits, project_id: str, **more: int) -> None:
     allowed = {name: most for name, most in limits(tx, "image", project_id).items() if name in more and most >= 0}
     if not allowed:
         return
-    _lock(tx, project_id)
+    lock_quota(tx.connection, QUOTA_LOCKS, project_id)
     used = usages(tx, project_id)
     for name, most in allowed.items():
         if used[name] + more[name] > most:
@@ -75,16 +76,6 @@ def enforce(tx: Tx, limits: Limits, project_id: str, **more: int) -> None:
 def enforce_for(call: Call, tx: Tx, **more: int) -> None:
     """As `enforce`, of the project that asks: whoever's the image is."""
     enforce(tx, call.services.limits, call.context.project_id, **more)
-
-
-def _lock(tx: Tx, project_id: str) -> None:
-    """Until this transaction ends nobody else counts what this project has to add to it."""
-    statement = sa.text(
-        "INSERT INTO image_quota_locks (project_id, serial) VALUES (:project_id, 1) "
-        "ON CONFLICT (project_id) DO UPDATE SET serial = (image_quota_locks.serial + 1) % 1000000"
-    )
-    assert QUOTA_LOCKS.name == "image_quota_locks"
-    tx.execute(statement, {"project_id": project_id})
 
 
 def show(call: Call) -> dict[str, Any]:

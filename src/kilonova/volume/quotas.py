@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.db.dialect import lock_quota
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest
 from kilonova.volume.requests import OverLimit
@@ -75,13 +76,7 @@ def usages(tx: Tx, project_id: str) -> dict[str, dict[str, int]]:
 
 
 def lock(tx: Tx, project_id: str) -> None:
-    """Until this transaction ends nobody else counts what this project has to add to it."""
-    statement = sa.text(
-        "INSERT INTO volume_quota_locks (project_id, serial) VALUES (:project_id, 1) "
-        "ON CONFLICT (project_id) DO UPDATE SET serial = (volume_quota_locks.serial + 1) % 1000000"
-    )
-    assert QUOTA_LOCKS.name == "volume_quota_locks"
-    tx.execute(statement, {"project_id": project_id})
+    lock_quota(tx.connection, QUOTA_LOCKS, project_id)
 
 
 def reserve(tx: Tx, project_id: str, type_name: str | None = None, **wanted: int) -> None:
