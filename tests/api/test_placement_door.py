@@ -244,3 +244,28 @@ def test_what_a_provider_has_is_shown_and_removed_piece_by_piece(placement: Plac
     assert placement("DELETE", f"/allocations/{consumer}").status_code == 204
     assert placement("DELETE", f"{path}/inventories").status_code == 204
     assert placement("GET", f"{path}/inventories").json()["inventories"] == {}
+
+
+def test_one_uuid_written_in_two_ways_is_refused(placement: Placement) -> None:
+    """Each would take the other's place, or both the same row."""
+    host, consumer = placement.host("host", VCPU=8), str(uuid.uuid4())
+    bare = host.replace("-", "")
+    one = {"resources": {"VCPU": 1}}
+    claim = {"project_id": "p", "user_id": "u", "consumer_generation": None, "consumer_type": "INSTANCE"}
+    right = {**claim, "allocations": {host: one}}
+    double = {**claim, "allocations": {host: one, bare: one}}
+    old = {"allocations": [{"resource_provider": {"uuid": each}, **one} for each in (host, bare)]}
+    stock = {"resource_provider_generation": 1, "inventories": {"VCPU": {"total": 4}}}
+    for answer in (
+        placement("POST", "/allocations", {consumer: right, consumer.upper(): right}),
+        placement("POST", "/allocations", {consumer: double}),
+        placement("PUT", f"/allocations/{consumer}", double),
+        placement("PUT", f"/allocations/{consumer}", old, version="1.0"),
+        placement("POST", "/reshaper", {"inventories": {host: stock, bare: stock}, "allocations": {}}, who="service"),
+        placement(
+            "POST", "/reshaper", {"inventories": {host: stock}, "allocations": {consumer: right, consumer.upper(): right}},
+            who="service",
+        ),
+    ):  # fmt: skip
+        assert "is named twice" in error(answer, 400)["detail"]
+    assert placement("GET", f"/resource_providers/{host}/usages").json()["usages"] == {"VCPU": 0}

@@ -1,6 +1,7 @@
 """Placement, 1.0 to 1.39 (https://docs.openstack.org/api-ref/placement/)."""
 
 import uuid as uuids
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +21,15 @@ MINIMUM, MAXIMUM = (1, 0), (1, 39)
 
 def dashed(text: str) -> str:
     return str(uuids.UUID(text))
+
+
+def by_uuid(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """By the uuids with their dashes. BadRequest when two are the same: one would take the other's place."""
+    found: dict[str, Any] = {}
+    for key, value in items:
+        if found.setdefault(dashed(key), value) is not value:
+            raise BadRequest(f"Invalid input: {dashed(key)} is named twice.")
+    return found
 
 
 def root(call: Call) -> Reply:
@@ -330,10 +340,10 @@ def show_allocations(call: Call) -> Reply:
 def _claim(call: Call, consumer: str, body: dict[str, Any]) -> Claim:
     held = body["allocations"]
     if isinstance(held, list):
-        held = {item["resource_provider"]["uuid"]: item for item in held}
+        held = by_uuid((item["resource_provider"]["uuid"], item) for item in held)
     return Claim(
-        consumer=dashed(consumer),
-        resources={dashed(provider): item["resources"] for provider, item in held.items()},
+        consumer=consumer,
+        resources={provider: item["resources"] for provider, item in by_uuid(held.items()).items()},
         project_id=body.get("project_id", allocations.INCOMPLETE),
         user_id=body.get("user_id", allocations.INCOMPLETE),
         type=body.get("consumer_type"),
@@ -342,15 +352,19 @@ def _claim(call: Call, consumer: str, body: dict[str, Any]) -> Claim:
     )
 
 
+def _claims(call: Call, bodies: dict[str, Any]) -> list[Claim]:
+    return [_claim(call, consumer, body) for consumer, body in by_uuid(bodies.items()).items()]
+
+
 def put_allocations(call: Call) -> None:
     consumer = call.params["consumer_uuid"]
     if not requests.is_uuid(consumer):
         raise BadRequest(f"Malformed consumer_uuid: {consumer}")
-    allocations.replace(call.tx, [_claim(call, consumer, call.body)])
+    allocations.replace(call.tx, [_claim(call, dashed(consumer), call.body)])
 
 
 def post_allocations(call: Call) -> None:
-    allocations.replace(call.tx, [_claim(call, consumer, body) for consumer, body in call.body.items()])
+    allocations.replace(call.tx, _claims(call, call.body))
 
 
 def delete_allocations(call: Call) -> None:
@@ -359,14 +373,13 @@ def delete_allocations(call: Call) -> None:
 
 def reshape(call: Call) -> None:
     wanted = {}
-    for provider, item in call.body["inventories"].items():
+    for provider, item in by_uuid(call.body["inventories"].items()).items():
         by_class = {}
         for name, values in item["inventories"].items():
             by_class[name] = {**providers.INVENTORY_DEFAULTS, **values}
             providers.check_capacity(provider, name, by_class[name], True, "update")
-        wanted[dashed(provider)] = (item["resource_provider_generation"], by_class)
-    claims = [_claim(call, consumer, body) for consumer, body in call.body["allocations"].items()]
-    allocations.reshape(call.tx, wanted, claims)
+        wanted[provider] = (item["resource_provider_generation"], by_class)
+    allocations.reshape(call.tx, wanted, _claims(call, call.body["allocations"]))
 
 
 def allocation_candidates(call: Call) -> Reply:
