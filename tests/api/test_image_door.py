@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -201,6 +202,41 @@ def test_an_image_deleted_during_its_upload_is_gone(glance: Glance, port: int) -
     until(lambda: glance.files() == [], "bytes left behind")
 
 
+def test_formats_stay_while_data_come_in(glance: Glance, port: int, tmp_path: Path) -> None:
+    """Else data that nobody looks into, since their container is another, would become a bare disk."""
+    qcow2(tmp_path / "base")
+    data = qcow2(tmp_path / "hostile", "-b", str(tmp_path / "base"), "-F", "qcow2")
+    image = glance.image(disk_format="qcow2", container_format="docker")
+    head = (
+        f"PUT /image/v2/images/{image['id']}/file HTTP/1.1\r\nHost: x\r\nX-Auth-Token: alice\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(head.encode() + data[:4096])
+        until(lambda: any(name.endswith(".part") for name in glance.files()), "no upload begun")
+        for name, value in (("container_format", "bare"), ("disk_format", "raw")):
+            change = {"op": "replace", "path": f"/{name}", "value": value}
+            assert glance.patch(image["id"], [change]).status_code == 403
+        client.sendall(data[4096:])
+        assert client.recv(100).startswith(b"HTTP/1.1 204")
+    shown = glance("GET", f"/images/{image['id']}").json()
+    assert (shown["status"], shown["disk_format"], shown["container_format"]) == ("active", "qcow2", "docker")
+
+
+def test_no_id_is_given_twice(glance: Glance, tmp_path: Path) -> None:
+    """Hosts keep disks by it, and scripts name it: another's new image would be taken for the old one."""
+    (tmp_path / "disk").write_bytes(b"x" * 512)
+    asked = images.FromFile("old", tmp_path / "disk", "raw")
+    seeded = images.register(glance.database, glance.stores, str(uuid.uuid4()), asked)
+    gone = [(glance.image()["id"], "alice"), (seeded["id"], "admin")]
+    for image_id, owner in gone:
+        assert glance("DELETE", f"/images/{image_id}", who=owner).status_code == 204
+        for asked in (image_id, image_id.upper()):
+            again = glance("POST", "/images", {"id": asked, "visibility": "community"}, who="bob")
+            assert again.status_code == 409 and "already exists" in again.text
+        assert glance("GET", f"/images/{image_id}", who="admin").status_code == 404
+
+
 def test_sweep_after_a_crash(glance: Glance) -> None:
     image, kept = glance.image(), glance.image()
     assert glance.upload(kept["id"], b"kept").status_code == 204
@@ -361,6 +397,16 @@ def test_tags(glance: Glance) -> None:
     assert glance("DELETE", f"/images/{image['id']}/tags/two").status_code == 404
     assert glance("PUT", f"/images/{image['id']}/tags/{'t' * 256}").status_code == 400
     assert glance("GET", f"/images/{image['id']}").json()["tags"] == ["one"]
+
+
+@pytest.mark.parametrize("tag", ["a?b", "a#b", "a%b", "a\nb", "é", ".."])
+def test_a_name_in_an_address_is_taken_as_it_is(glance: Glance, tag: str) -> None:
+    image = glance.image(tags=["a"])
+    path = f"/images/{image['id']}/tags/{quote(tag, safe='').replace('.', '%2E')}"
+    assert glance("PUT", path).status_code == 204
+    assert glance("GET", f"/images/{image['id']}").json()["tags"] == sorted(["a", tag])
+    assert glance("DELETE", path).status_code == 204
+    assert glance("GET", f"/images/{image['id']}").json()["tags"] == ["a"]
 
 
 def test_list(glance: Glance) -> None:

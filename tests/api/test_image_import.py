@@ -130,6 +130,16 @@ def test_staged_data(glance: Glance) -> None:
     assert glance("GET", f"{path}/tasks", who="bob").status_code == 404
 
 
+def test_who_only_sees_an_image_does_not_see_where_its_data_came_from(glance: Glance, web: Web) -> None:
+    web.answers = {"/disk?key=secret": data(b"x" * 512)}
+    image = glance.image(visibility="community")
+    assert ask(glance, image["id"], web.url("/disk?key=secret")).status_code == 202
+    ended(glance, image["id"])
+    path = f"/images/{image['id']}/tasks"
+    assert [len(glance("GET", path, who=who).json()["tasks"]) for who in ("alice", "watcher", "admin", "bob")] == [1, 1, 1, 0]
+    assert "secret" not in glance("GET", path, who="bob").text
+
+
 def test_from_the_web(glance: Glance, web: Web, tmp_path: Path) -> None:
     disk = qcow2(tmp_path / "disk", size="3M")
     web.answers = {"/disk": data(disk), "/there": redirect("/disk"), "/raw": data(DATA)}

@@ -11,6 +11,7 @@ from kilonova.db.engine import Database
 from kilonova.db.schema import METADATA
 
 LATER_TABLES = (
+    "image_ids",
     "image_metadef_resource_types",
     "image_metadef_definitions",
     "image_metadef_namespaces",
@@ -197,6 +198,21 @@ def test_a_delete_goes_on_that_stood_before_a_step_that_is_no_more(database: Dat
     database.migrate()
     found = {row["id"]: row["step"] for row in database.read(lambda tx: tx.all(sa.select(flows)))}
     assert found == {"end_migration": "set_deleted", "unbind_ports": "unbind_ports", "set_active": "set_active"}
+
+
+def test_ids_of_images_that_there_are_are_not_given_again(database: Database) -> None:
+    with database.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO images (id, status, visibility, protected, os_hidden, min_disk, min_ram, properties, tags, "
+                "created_at, updated_at) VALUES ('old', 'queued', 'shared', false, false, 0, 0, '{}', '[]', "
+                "'2026-01-02', '2026-01-02')"
+            )
+        )
+        connection.execute(sa.text("DROP TABLE image_ids"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0025'"))
+    database.migrate()
+    assert database.read(lambda tx: [row["id"] for row in tx.all(sa.select(METADATA.tables["image_ids"]))]) == ["old"]
 
 
 def test_upgrading_again_changes_nothing(database: Database) -> None:

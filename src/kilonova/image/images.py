@@ -12,7 +12,7 @@ from kilonova.db.engine import Database, Tx
 from kilonova.image import locations, tasks
 from kilonova.image.intake import Data
 from kilonova.image.store import Stores
-from kilonova.image.tables import IMAGES, MEMBERS
+from kilonova.image.tables import IDS, IMAGES, MEMBERS
 from kilonova.model.errors import APIError, BadRequest, Conflict, Forbidden, NotFound
 from kilonova.model.ids import new_id, now
 from kilonova.model.specs import ImageSpec
@@ -63,14 +63,17 @@ def get_own(tx: Tx, context: Context, image_id: str, doing: str) -> Row:
 
 
 def create(tx: Tx, context: Context, values: Mapping[str, Any], properties: Mapping[str, str]) -> Row:
-    """A queued image without data. `values` are Glance's own attributes, checked for shape already."""
+    """A queued image without data. `values` are Glance's own attributes, checked for shape already.
+
+    Conflict for an id that an image has, or had.
+    """
     owner = values.get("owner", context.project_id)
     if owner != context.project_id and not context.is_admin:
         raise Forbidden(f"You are not permitted to create images owned by '{owner}'.")
     check_formats(values.get("disk_format"), values.get("container_format"))
     check_visibility(context, values.get("visibility", "shared"))
     row = _new_row(values.get("id") or new_id(), {**values, "owner": owner}, properties)
-    if not insert_new(tx.connection, IMAGES, row):
+    if not insert_new(tx.connection, IDS, {"id": row["id"]}) or not insert_new(tx.connection, IMAGES, row):
         raise Conflict(f"Image ID {row['id']} already exists!")
     return get(tx, context, row["id"])
 
@@ -277,6 +280,7 @@ def _register(tx: Tx, id: str, asked: FromFile, data: Data, store: str) -> Row:
         "container_format": "bare", "min_disk": asked.min_disk, "min_ram": 0,
     }  # fmt: skip
     row = {**_new_row(id, values, asked.properties), "status": "active", **data.columns}
+    insert_new(tx.connection, IDS, {"id": id})
     if present is None:
         insert_new(tx.connection, IMAGES, row)
     else:

@@ -137,9 +137,8 @@ def _set(change: Change, own: dict[str, Any], properties: dict[str, str], contex
         raise Forbidden("Owner can't be updated by non admin.")
     if name == "visibility":
         images.check_visibility(context, value)
-    if name in ("disk_format", "container_format") and value != row[name] and row["status"] not in (
-        "queued", "saving", "importing",
-    ):  # fmt: skip
+    # Glance lets them change while data are imported, too; but these are looked at for what they were said to be at first.
+    if name in ("disk_format", "container_format") and value != row[name] and row["status"] != "queued":
         raise Forbidden(f"Attribute {name} can be only replaced for a queued image.")
     present = name in own or name in properties
     if change.operation == "add" and present and change.draft == 4:

@@ -135,7 +135,7 @@ def _switch(call: Call, source: str, target: str) -> None:
 
 def image_tasks(call: Call) -> dict[str, Any]:
     row = images.get(call.tx, call.context, call.params["image_id"])
-    return {"tasks": [tasks.view(task) for task in tasks.of_image(call.tx, row["id"])]}
+    return {"tasks": [tasks.view(task) for task in tasks.of_image(call.tx, call.context, row["id"])]}
 
 
 # Tags and members

@@ -32,6 +32,10 @@ IMAGES = sa.Table(
     sa.Index("ix_images_list", "created_at", "id"),
 )
 
+# Each id that an image has or had: none is given twice, since what others keep by it (a host's `_base`, a script)
+# outlives the image. Glance never forgets a deleted image's row.
+IDS = sa.Table("image_ids", METADATA, sa.Column("id", sa.String(36), primary_key=True))
+
 MEMBERS = sa.Table(
     "image_members",
     METADATA,

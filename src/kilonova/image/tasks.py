@@ -70,8 +70,10 @@ def under_way(tx: Tx, image_id: str) -> bool:
     return tx.first(query) is not None
 
 
-def of_image(tx: Tx, image_id: str) -> list[Row]:
-    return tx.all(sa.select(TASKS).where(TASKS.c.image_id == image_id).order_by(TASKS.c.created_at, TASKS.c.id))
+def of_image(tx: Tx, context: Context, image_id: str) -> list[Row]:
+    """The caller's own (Glance: _is_task_visible): they say where data came from, and whose hand it was."""
+    query = sa.select(TASKS).where(TASKS.c.image_id == image_id).order_by(TASKS.c.created_at, TASKS.c.id)
+    return tx.all(query if context.is_admin else query.where(TASKS.c.owner == context.project_id))
 
 
 def get(tx: Tx, id: str) -> Row:
