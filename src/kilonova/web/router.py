@@ -121,7 +121,8 @@ class Application:
 
     async def answer(self, request: Request) -> Response:
         request_id, start = new_request_id(), time.monotonic()
-        prefix, _, path = request.url.path.strip("/").partition("/")
+        address = str(request.scope["path"])  # decoded; as part of an URL, what follows a ? of a name would be a query
+        prefix, _, path = address.strip("/").partition("/")
         headers = {"X-Openstack-Request-Id": request_id, "X-Compute-Request-Id": request_id}
         if prefix != "compute":
             del headers["X-Compute-Request-Id"]
@@ -150,18 +151,18 @@ class Application:
                 headers |= microversion.headers(version, service.microversions)
         response.headers.update({key: value for key, value in headers.items() if key not in response.headers})
         elapsed = time.monotonic() - start
-        log.info(
-            "%s %s %s %d %.1f ms", request_id, request.method, request.url.path, response.status_code, elapsed * 1e3
-        )
+        shown = quote(address, safe=PRINTABLE)  # one line, whatever the client writes
+        log.info("%s %s %s %d %.1f ms", request_id, request.method, shown, response.status_code, elapsed * 1e3)
         return response
 
     async def dispatch(
         self, service: Service, table: Table, path: str, request: Request, version: Version, request_id: str
     ) -> Response:
-        if "\0" in path or "%00" in request.url.query:
+        closed, query = request.scope["path"].endswith("/"), request.scope["query_string"].decode("latin-1")
+        if "\0" in path or "%00" in query:
             raise BadRequest("The request's address has a NUL character, which no name or id can have.")
         head, slash, rest = path.partition("/")
-        empty = bool(rest) and service.exact_paths and request.url.path.endswith("/")
+        empty = bool(rest) and service.exact_paths and closed
         current = service.legacy.get(head, head)
         found = None if empty else table.find(current + slash + rest if rest else path)
         project, _, below = rest.partition("/")
@@ -172,7 +173,7 @@ class Application:
             raise NotFound("The resource could not be found.", type="HTTPNotFound")
         methods, values = found
         method = "GET" if request.method == "HEAD" and "HEAD" not in methods else request.method
-        if method not in methods and path and request.url.path.endswith("/"):  # of what is below, whose name is empty
+        if method not in methods and path and closed:  # of what is below, whose name is empty
             raise NotFound("The resource could not be found.", type="HTTPNotFound")
         if method not in methods:
             raise MethodNotAllowed(request.method, methods)
@@ -185,7 +186,7 @@ class Application:
             method=request.method,
             path=path,
             params=dict(zip(names, values, strict=True)),
-            query=parse_qsl(request.url.query, keep_blank_values=True),
+            query=parse_qsl(query, keep_blank_values=True),
             headers=request.headers,
             body=None,
             context=Context(request_id=request_id),
