@@ -319,6 +319,32 @@ def test_a_domain_manager_stays_in_the_domain(keystone: Keystone) -> None:
     assert keystone.post("/v3/users", foreign, token).status_code == 403
     assert keystone.delete(f"/v3/users/{keystone.ids['users']['demo']}", token).status_code == 403
     assert keystone.post("/v3/domains", {"domain": {"name": "e"}}, token).status_code == 403
+    # Whether there is such a thing elsewhere is not told, nor what is wrong with it.
+    for place in ({"parent_id": keystone.ids["projects"]["demo"]}, {"parent_id": "f" * 32}, {"domain_id": "f" * 32},
+                  {"parent_id": keystone.ids["projects"]["demo"], "domain_id": domain["id"]}):  # fmt: skip
+        answer = keystone.post("/v3/projects", {"project": {"name": "x", **place}}, token)
+        assert answer.status_code == 403 and "identity:create_project" in answer.text
+
+
+def test_a_domain_s_own_roles_are_for_administrators_and_readers_of_the_system(keystone: Keystone) -> None:
+    """As Keystone's get_domain_role and its like have it; global roles are for readers of any domain."""
+    domain = keystone.make("domain", name="d")
+    role = keystone.make("role", name="secret", domain_id=domain["id"])
+    demo, roles = keystone.ids["users"]["demo"], keystone.ids["roles"]
+    keystone.put(f"/v3/domains/default/users/{demo}/roles/{roles['manager']}")
+    keystone.put(f"/v3/system/users/{demo}/roles/{roles['reader']}")
+    manager, system = keystone.login("demo", domain="Default"), keystone.login("demo", system="all")
+    assert "secret" not in names(keystone.get("/v3/roles", manager), "roles")
+    assert keystone.get(f"/v3/roles?domain_id={domain['id']}", manager).status_code == 403
+    unseen, unknown = (keystone.get(f"/v3/roles/{key}", manager) for key in (role["id"], "f" * 32))
+    assert unseen.status_code == unknown.status_code == 404
+    assert unseen.text == unknown.text.replace("f" * 32, role["id"])
+    assert keystone.get(f"/v3/roles/{roles['member']}", manager).status_code == 200
+    for token in (system, keystone.admin):
+        assert names(keystone.get(f"/v3/roles?domain_id={domain['id']}", token), "roles") == {"secret"}
+        assert keystone.get(f"/v3/roles/{role['id']}", token).status_code == 200
+    assert keystone.patch(f"/v3/roles/{role['id']}", {"role": {"description": "d"}}).status_code == 200
+    assert keystone.delete(f"/v3/roles/{role['id']}").status_code == 204
 
 
 def test_catalogue(keystone: Keystone) -> None:

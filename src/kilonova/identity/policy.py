@@ -53,6 +53,11 @@ POLICY: dict[str, Rule] = {
     "identity:get_role": LISTS,
     "identity:update_role": admin,
     "identity:delete_role": admin,
+    "identity:list_domain_roles": READS_ALL,
+    "identity:create_domain_role": admin,
+    "identity:get_domain_role": READS_ALL,
+    "identity:update_domain_role": admin,
+    "identity:delete_domain_role": admin,
     "identity:list_implied_roles": READS_ALL,
     "identity:get_implied_role": READS_ALL,
     "identity:create_implied_role": admin,
@@ -151,4 +156,13 @@ POLICY: dict[str, Rule] = {
     "identity:ec2tokens": admin_or_service,
     "identity:list_revoke_events": admin_or_service,
     "identity:revoke_tokens_of_user": admin,
+}
+
+# Of a role that is a domain's own, and the operation that it is a part of.
+PARTS = {
+    "identity:list_domain_roles": "GET /v3/roles",
+    "identity:create_domain_role": "POST /v3/roles",
+    "identity:get_domain_role": "GET /v3/roles/{id}",
+    "identity:update_domain_role": "PATCH /v3/roles/{id}",
+    "identity:delete_domain_role": "DELETE /v3/roles/{id}",
 }

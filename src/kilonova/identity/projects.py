@@ -112,10 +112,9 @@ def create(call: Call) -> Row:
     known, extra = split(PROJECTS, call.body["project"], HIDDEN)
     if known.get("is_domain"):
         domain_id = parent_id = ""
+        _require_manager(call, domain_id)
     else:
         domain_id, parent_id = _place(call, known)
-    if not access.manages_domain(call.context, domain_id):
-        raise forbidden("identity:create_project")
     row = {
         "enabled": True,
         "is_domain": False,
@@ -132,12 +131,22 @@ def create(call: Call) -> Row:
     return {"project": views.project(call, row)}
 
 
+def _require_manager(call: Call, domain_id: str) -> None:
+    if not access.manages_domain(call.context, domain_id):
+        raise forbidden("identity:create_project")
+
+
 def _place(call: Call, known: Row) -> tuple[str, str]:
-    """(domain, parent) of a new project; what the body leaves out follows from what it says."""
+    """(domain, parent) of a new project; what the body leaves out follows from what it says.
+
+    Forbidden before all else to who may not make it there: of another's domain nobody learns what is in it.
+    """
     domain_id, parent_id = known.get("domain_id"), known.get("parent_id")
     if parent_id:
+        found = call.tx.first(sa.select(PROJECTS).where(PROJECTS.c.id == parent_id))
+        of_parent = (found["id"] if found["is_domain"] else found["domain_id"]) if found else ""
+        _require_manager(call, of_parent)
         parent = get(call.tx, PROJECTS, "project", parent_id)
-        of_parent = parent["id"] if parent["is_domain"] else parent["domain_id"]
         if domain_id and domain_id != of_parent:
             raise BadRequest(
                 "Cannot create project, since it specifies its domain_id "
@@ -152,6 +161,7 @@ def _place(call: Call, known: Row) -> tuple[str, str]:
             )
         return of_parent, parent_id
     domain_id = domain_id or access.default_domain(call)
+    _require_manager(call, domain_id)
     row = call.tx.first(sa.select(PROJECTS.c.id).where(PROJECTS.c.id == domain_id, PROJECTS.c.is_domain))
     if row is None:
         raise not_found("domain", domain_id)

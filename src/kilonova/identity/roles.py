@@ -3,12 +3,14 @@
 import sqlalchemy as sa
 
 from kilonova.db.dialect import insert_new
-from kilonova.identity import application_credentials, scopes, views
+from kilonova.identity import access, application_credentials, scopes, views
 from kilonova.identity.records import (
     Row,
     conflict,
+    forbidden,
     get,
     insert,
+    not_found,
     refuse_immutable,
     row_of,
     select,
@@ -22,18 +24,39 @@ from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call, Reply
 
 
+def _may(call: Call, domain_id: str, line: str) -> bool:
+    """A domain's own roles have lines of policy of their own: whoever may see or change roles, may not therefore those."""
+    readers = line in ("get_domain_role", "list_domain_roles")
+    return not domain_id or call.context.may(f"identity:{line}", usual=access.reads_all(call.context) if readers else None)
+
+
+def _fetch(call: Call, doing: str) -> Row:
+    """The path's role. A domain's own is not there for those whose it is not to see."""
+    row = get(call.tx, ROLES, "role", call.params["id"])
+    if not _may(call, row["domain_id"], "get_domain_role"):
+        raise not_found("role", row["id"])
+    if not _may(call, row["domain_id"], f"{doing}_domain_role"):
+        raise forbidden(f"identity:{doing}_domain_role")
+    return row
+
+
 def index(call: Call) -> Row:
     """Global roles, or with `domain_id` those of a domain."""
-    conditions = [] if call.arg("domain_id") else [ROLES.c.domain_id == ""]
+    domain_id = call.arg("domain_id") or ""
+    if not _may(call, domain_id, "list_domain_roles"):
+        raise forbidden("identity:list_domain_roles")
+    conditions = [] if domain_id else [ROLES.c.domain_id == ""]
     return views.collection(call, "roles", select(call, ROLES, ("name", "domain_id"), *conditions), views.role)
 
 
 def show(call: Call) -> Row:
-    return {"role": views.role(call, get(call.tx, ROLES, "role", call.params["id"]))}
+    return {"role": views.role(call, _fetch(call, "get"))}
 
 
 def create(call: Call) -> Row:
     known, extra = split(ROLES, call.body["role"], ("id",))
+    if not _may(call, known.get("domain_id") or "", "create_domain_role"):
+        raise forbidden("identity:create_domain_role")
     defaults: Row = {"description": None, "options": {}}
     row = {**defaults, **known, "id": new_hex_id(), "domain_id": known.get("domain_id") or "", "extra": extra}
     insert(call.tx, ROLES, "role", row)
@@ -41,7 +64,7 @@ def create(call: Call) -> Row:
 
 
 def change(call: Call) -> Row:
-    row = get(call.tx, ROLES, "role", call.params["id"])
+    row = _fetch(call, "update")
     known, extra = split(ROLES, call.body["role"], ("id",))
     if (known.pop("domain_id", row["domain_id"]) or "") != row["domain_id"]:
         raise BadRequest("Cannot change Domain ID.")
@@ -54,7 +77,7 @@ def change(call: Call) -> Row:
 
 
 def delete(call: Call) -> None:
-    row = get(call.tx, ROLES, "role", call.params["id"])
+    row = _fetch(call, "delete")
     refuse_immutable(row, "role", "delete")
     key, implied = row["id"], IMPLIED_ROLES.c
     call.tx.execute(sa.delete(ASSIGNMENTS).where(ASSIGNMENTS.c.role_id == key))

@@ -29,7 +29,7 @@ from kilonova.identity import (
     users,
 )
 from kilonova.identity.access import refuse_ec2
-from kilonova.identity.policy import POLICY
+from kilonova.identity.policy import PARTS, POLICY
 from kilonova.web import faults
 from kilonova.web.call import Route
 from kilonova.web.service import Fault, Service
@@ -314,4 +314,6 @@ def fault(fault: Fault) -> object:
     return faults.keystone(fault)
 
 
-SERVICE = Service(prefix="identity", routes=ROUTES, policy=POLICY, fault=fault, any_scope=True, context_hook=refuse_ec2)
+SERVICE = Service(
+    prefix="identity", routes=ROUTES, policy=POLICY, fault=fault, any_scope=True, context_hook=refuse_ec2, parts=PARTS
+)  # fmt: skip
