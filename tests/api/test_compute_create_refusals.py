@@ -100,6 +100,9 @@ def test_other_words_of_the_body(nova: Nova) -> None:
         {"boot_index": 0, "uuid": nova.image, "source_type": "image", "destination_type": "local"},
         {"boot_index": -1, "source_type": "blank", "destination_type": "local", "guest_format": "swap", "volume_size": 1},
     ])  # fmt: skip
+    twice = {"uuid": NOWHERE, "source_type": "volume", "destination_type": "volume"}
+    refused(nova, 400, f"volume {NOWHERE} is named more than once", imageRef=None, block_device_mapping_v2=[
+        {**twice, "boot_index": 0}, {**twice, "boot_index": 1}])  # fmt: skip
     for key, value, words in (
         ("disk_bus", "floppy", "disk bus floppy is not valid"),
         ("device_type", "tape", "device type tape is not valid"),

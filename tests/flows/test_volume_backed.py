@@ -168,6 +168,24 @@ def test_what_is_refused_of_a_server_on_volumes(cloud: HandCloud) -> None:
     gone(cloud, server_id)
 
 
+def test_a_create_beyond_the_quota_frees_the_volume_it_was_given(cloud: HandCloud) -> None:
+    """Reserved by the request, before any step: it failed at the first of the steps about volumes, and was kept for ever."""
+    own = made(cloud, "volume", {"size": 1, "volume_type": "here"})
+    cloud.run()
+    common = {"source_type": "volume", "destination_type": "volume"}
+    blank = {"source_type": "blank", "destination_type": "volume", "volume_size": 1}
+    image = {"uuid": cloud.image, "source_type": "image", "destination_type": "local", "boot_index": 0}
+    devices = [image, {**common, "uuid": own}, blank]
+    ask(cloud, "PUT", f"/os-quota-sets/{'p' * 32}", {"quota_set": {"volumes": 1}})
+    server_id = server(cloud, block_device_mapping_v2=devices)
+    assert the(cloud, "volume", own)["status"] == "reserved"
+    cloud.run()
+    assert cloud.server(server_id)["vm_state"] == "error"
+    assert the(cloud, "volume", own)["status"] == "available" and attachments(cloud, server_id) == []
+    ask(cloud, "DELETE", f"/os-quota-sets/{'p' * 32}")
+    gone(cloud, server_id)
+
+
 def test_a_hard_reboot_waits_for_a_disk_that_comes_or_goes(cloud: HandCloud) -> None:
     """It would leave the volume between two states."""
     server_id, seen = with_a_free_volume(cloud), []

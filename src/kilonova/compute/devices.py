@@ -102,6 +102,10 @@ def check(devices: list[Device], flavor: sa.RowMapping, image_id: str) -> None:
     order = sorted(device.boot_index for device in devices if device.boot_index is not None and device.boot_index >= 0)
     if order != list(range(len(order))) or not order:
         raise BadRequest(BOOT_SEQUENCE)
+    existing = [device.source_id for device in devices if device.source == "volume"]
+    twice = next((id for id in existing if existing.count(id) > 1), None)
+    if twice is not None:
+        raise BadRequest(f"{INVALID}volume {twice} is named more than once.")
     for device in devices:
         if device.target == "volume":
             _check_volume(device)

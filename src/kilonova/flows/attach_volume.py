@@ -66,10 +66,12 @@ def create_volumes(tx: Tx, flow: Running) -> Any:
 
 def delete_volumes(tx: Tx, flow: Running) -> Any:
     """Those that go with their server (`delete_on_termination`); the others stay, and are the user's, and so do those of
-    which there are snapshots: an image may be made of them (Cinder refuses their deletion, and Nova goes on)."""
+    which there are snapshots: an image may be made of them (Cinder refuses their deletion, and Nova goes on). Those that
+    the request reserved are let go of here, too: a create that fails at `create_volumes` never came to `reserve_volumes`."""
     forget_unfinished_images(tx, flow)  # nor are the snapshots of those a reason to keep a volume
     context = owner(tx, flow.subject_id, flow.request_id)
     for row in block_devices.of_server(tx, flow.subject_id):
+        _release(tx, context, row)
         volume = volume_states.find(tx, "volume", row["volume_id"]) if row["volume_id"] else None
         shared = len(block_devices.of_volume(tx, row["volume_id"])) > 1 if row["volume_id"] else False
         needed = volume is not None and any(
