@@ -242,9 +242,12 @@ def test_a_server_booted_from_a_volume_of_another_bus_than_its_image_s() -> None
     assert made.find("./devices/controller[@type='scsi']").get("model") == "virtio-scsi"
 
 
-def test_only_tcg_gets_a_smaller_buffer() -> None:
-    assert "tb-cache" in (GOLDEN / "plain.xml").read_text()
-    assert "tcg" not in (GOLDEN / "kvm-writeback.xml").read_text()
+def test_only_tcg_gets_a_smaller_buffer_and_takes_memory_back() -> None:
+    emulated, kvm = ((GOLDEN / f"{name}.xml").read_text() for name in ("plain", "kvm-writeback"))
+    assert "tb-cache" in emulated
+    assert "freePageReporting" in emulated
+    assert "tcg" not in kvm
+    assert "freePageReporting" not in kvm
 
 
 def test_a_domain_of_others_has_no_cloud() -> None:

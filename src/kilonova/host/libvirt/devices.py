@@ -45,6 +45,8 @@ def add_devices(
     if hardware.watchdog:
         add(element, "watchdog", model="i6300esb", action=hardware.watchdog)
     balloon = add(element, "memballoon", model="virtio")
+    if facts.virt_type == "qemu":
+        balloon.set("freePageReporting", "on")  # an emulated guest soon touches all its memory, and needs half of it
     if facts.balloon_stats_period:
         add(balloon, "stats", period=str(facts.balloon_stats_period))
     if hardware.rng:
