@@ -47,7 +47,7 @@ class Boots:
         return image
 
     def once(self, way: str) -> dict[str, float]:
-        """Seconds since the request at each of MARKS; of CPU that QEMU took to its sshd; MiB resident at the login and later."""
+        """Seconds since the request at each of MARKS; of CPU that QEMU took to its sshd; MiB resident then and later."""
         server = {"name": "boots", "flavorRef": "1", "imageRef": self.images[way], "key_name": "boots",
                   "networks": [{"uuid": self.cloud.network}], "security_groups": [{"name": "boots"}]}  # fmt: skip
         http, start, seen = self.cloud.http, time.perf_counter(), dict[str, float]()
