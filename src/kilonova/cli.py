@@ -119,9 +119,12 @@ def list_policy(
     ] = None,
     changed: Annotated[bool, typer.Option("--changed", help="Only what the file has changed.")] = False,
 ) -> None:
-    """Each operation, its rule's name, the default and what holds, tab-separated. A file that cannot be is refused."""
+    """Each operation, its rule's name, the default and what holds, tab-separated, then the rules that others name.
+
+    A file that cannot be is refused.
+    """
     from kilonova.app import SERVICES
-    from kilonova.policy_file import PolicyFile, table
+    from kilonova.policy_file import PolicyFile, named, table
 
     config = Config(state=state.absolute(), policy=file)
     if file is None and config.cloud_json.exists():
@@ -129,7 +132,7 @@ def list_policy(
         config = Config(state=config.state, policy=Path(known) if known else None)
     rules = PolicyFile(config.policy_file, SERVICES).rules
     typer.echo("service\toperation\trule\tdefault\tholds")
-    for line in table(rules, SERVICES):
+    for line in (*table(rules, SERVICES), *named(config.policy_file, SERVICES)):
         if not changed or line[3] != line[4]:
             typer.echo("\t".join(line))
 

@@ -172,3 +172,13 @@ def table(rules: Mapping[str, Rules], services: Iterable[Service]) -> Iterator[t
         for name, operation in service.parts.items():
             told = f"{operation} (part of it)"
             yield service.prefix, told, service.rule_name(name), service.policy[name].text, own[name].text
+
+
+def named(path: Path, services: Iterable[Service]) -> Iterator[tuple[str, str, str, str, str]]:
+    """The same of the rules that others name, with which each line of the table can be read to its end."""
+    texts = {name: entry.text for name, entry in _entries(path)} if path.exists() else {}
+    lines = {service.rule_name(name) for service in services for name in service.policy}
+    for name in dict.fromkeys([*ALIASES, *texts]):
+        if name not in lines and name != "default":
+            default = ALIASES.get(name, "-")
+            yield "-", "named by other rules", name, default, texts.get(name, default)

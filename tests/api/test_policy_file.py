@@ -288,6 +288,12 @@ def test_policy_list_tells_what_holds(tmp_path: Path) -> None:
     assert [line[2:] for line in told("--changed", "--policy", str(tmp_path / "other.yaml"))] == [
         ["get_agent", "rule:context_is_admin", "!"]
     ]
+    # What a rule names is told, too: with another administrator, no operation's own text is another.
+    assert ["-", "named by other rules", "context_is_admin", "role:admin", "role:admin"] in told()
+    (tmp_path / "policy.yaml").write_text('"context_is_admin": "rule:boss"\n"boss": "role:boss"')
+    assert [line[2:] for line in told("--changed")] == [
+        ["context_is_admin", "role:admin", "rule:boss"], ["boss", "-", "role:boss"]
+    ]  # fmt: skip
 
 
 def test_each_name_is_of_one_service() -> None:
