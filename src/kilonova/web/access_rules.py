@@ -12,12 +12,34 @@ _PARTS = re.compile(r"(?P<some>\{[^}]*\}|\*(?!\*))|(?P<all>\*\*)|(?P<literal>.)"
 
 
 @functools.lru_cache(maxsize=1024)
-def pattern(path: str) -> re.Pattern[str]:
-    """`*` and `{name}` are one segment of a path, or part of one; `**` is anything."""
-    found = ""
-    for part in _PARTS.finditer(path):
-        found += "[^/]+" if part["some"] else ".*" if part["all"] else re.escape(part[0])
-    return re.compile(found, re.DOTALL)
+def parts_of(rule: str) -> tuple[str, ...]:
+    """`*` and `{name}` are one segment of a path, or part of one: "*"; `**` is anything; the rest are letters."""
+    return tuple("*" if part["some"] else part[0] for part in _PARTS.finditer(rule))
+
+
+def fits(rule: str, path: str) -> bool:
+    """Whether all of the path is as the rule's.
+
+    Not by a regular expression: users write the rules, and one of many `*` would take it years to refuse a path, with all
+    other threads waiting. Here bit i of `reached` says that the parts so far may end before the path's letter i: one step
+    a part (R. Baeza-Yates, G. Gonnet: A new approach to text searching; MatchStar of Parabix).
+    """
+    where: dict[str, int] = {}
+    for place, letter in enumerate(path):
+        where[letter] = where.get(letter, 0) | 1 << place
+    end = 1 << len(path)
+    within, reached = (end - 1) & ~where.get("/", 0), 1
+    for part in parts_of(rule):
+        if part == "**":
+            reached = (2 * end - 1) & -(reached & -reached)
+        elif part == "*":
+            begun = (reached & within) << 1
+            reached = (((begun & within) + within) ^ within) | begun
+        else:
+            reached = (reached & where.get(part, 0)) << 1
+        if not reached:
+            return False
+    return bool(reached & end)
 
 
 def check(service: Service, call: Call) -> None:
@@ -34,8 +56,7 @@ def check(service: Service, call: Call) -> None:
         return
     types = service.types or (service.prefix,)
     for kind, method, allowed in rules:
-        if kind in types and method == call.method:
-            expression = pattern(allowed)
-            if expression.fullmatch(path) or expression.fullmatch(f"/{service.prefix}{path}"):
-                return
+        asked = kind in types and method == call.method
+        if asked and (fits(allowed, path) or fits(allowed, f"/{service.prefix}{path}")):
+            return
     raise Unauthorized("The request you have made requires authentication.")
