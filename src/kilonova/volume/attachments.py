@@ -34,6 +34,7 @@ def reserve(tx: Tx, context: Context, volume_id: str, server_id: str | None, mod
             "Volume attachments can not be created if the volume is in an error state. The Volume "
             f"{volume['id']} currently has a status of: {volume['status']}",
         )
+    volumes.check_stays(volume, "attach")
     expected = ("available", "in-use", "downloading") if volume["multiattach"] else ("available", "downloading")
     again = any(one["server_id"] == server_id for one in volumes.attachments_of(tx, volume["id"]) if server_id)
     if volume["status"] in expected:
@@ -139,11 +140,11 @@ def released(tx: Tx, volume_id: str) -> list[sa.RowMapping]:
          if of in statuses), "available",
     )  # fmt: skip
     values = {"attach_status": "attached" if "attached" in statuses else "detached"}
+    if volume["previous_status"]:  # busy with something else, which ends as it began
+        values["previous_status"] = status
     if volume["status"] in ("reserved", "attaching", "detaching", "in-use", "error_attaching", "error_detaching"):
-        states.update(tx, "volume", volume_id, status=status, **values)
-    else:  # busy with something else, which ends as it began
-        before = {"previous_status": status} if volume["previous_status"] else {}
-        states.update(tx, "volume", volume_id, **values, **before)
+        values["status"] = status
+    states.update(tx, "volume", volume_id, **values)
     return left
 
 
@@ -156,6 +157,7 @@ def attach(tx: Tx, context: Context, volume_id: str, asked: dict[str, Any]) -> N
     mode = asked.get("mode", "rw")
     if volume["status"] == "maintenance":
         raise invalid("volume", "The volume cannot be attached in maintenance mode.")
+    volumes.check_stays(volume, "attach")
     if volume["readonly"] and mode != "ro":
         raise BadRequest(f"Invalid attaching mode '{mode}' for volume {volume_id}.")
     expected = ("available", "attaching", "in-use") if volume["multiattach"] else ("available", "attaching")
@@ -189,6 +191,7 @@ def detach(tx: Tx, context: Context, volume_id: str, attachment_id: str | None) 
 
 def reserve_volume(tx: Tx, context: Context, volume_id: str) -> None:
     volume = volumes.get(tx, context, volume_id)
+    volumes.check_stays(volume, "attach")
     expected = ("available", "in-use") if volume["multiattach"] else ("available",)
     if volume["status"] not in expected:
         raise invalid(
@@ -209,8 +212,7 @@ def begin_detaching(tx: Tx, context: Context, volume_id: str, *, reserved: bool 
     """`reserved`: a volume that is only kept for its server, too."""
     volume = volumes.get(tx, context, volume_id)
     kept = reserved and volume["status"] == "reserved"
-    if volume["migration_status"] not in volumes.MIGRATED:
-        raise invalid("volume", f"Unable to detach volume {volume['id']} while it is being migrated.")
+    volumes.check_stays(volume, "detach")
     if not kept and (volume["status"] != "in-use" or not states.has_attachments(tx, volume["id"])):
         raise invalid(
             "volume",

@@ -76,6 +76,7 @@ def _check(volume: sa.RowMapping, snapshot: sa.RowMapping | None, force: bool) -
             "volume",
             f'Volume to be backed up must be available or in-use, but the current status is "{volume["status"]}".',
         )
+    volumes.check_stays(volume, "back up")
     if volume["status"] == "in-use" and not force:
         raise invalid("volume", "Backing up an in-use volume must use the force flag.")
 
@@ -125,6 +126,7 @@ def restore(tx: Tx, context: Context, id: str, volume_id: str | None, name: str 
     volume = volumes.get(tx, context, volume_id)
     if volume["status"] != "available":
         raise invalid("volume", "Volume to be restored to must be available")
+    volumes.check_stays(volume, "restore to")
     if backup["size"] > volume["size"]:
         raise invalid(
             "volume", f"volume size {volume['size']} is too small to restore backup of size {backup['size']}."

@@ -32,6 +32,7 @@ def create(
     volume = volumes.get(tx, context, volume_id)
     if volume["status"] != "available":
         raise invalid("volume", "status must be available")
+    volumes.check_stays(volume, "transfer")
     for snapshot in volumes.snapshots_of(tx, volume["id"]) if not no_snapshots else ():
         if snapshot["status"] != "available":
             raise invalid("snapshot", f"Snapshot {snapshot['id']} status must be available to be transferred")

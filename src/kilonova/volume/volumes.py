@@ -48,6 +48,13 @@ def get(tx: Tx, context: Context, id: str) -> sa.RowMapping:
     return row
 
 
+def check_stays(volume: sa.RowMapping, verb: str) -> None:
+    """A migration that does not lock its volume leaves the status as it is, and moves the bytes: what is written meanwhile
+    would be lost, what is read half of one place."""
+    if volume["migration_status"] not in MIGRATED:
+        raise invalid("volume", f"Unable to {verb} volume {volume['id']} while it is being migrated.")
+
+
 def create(tx: Tx, context: Context, wanted: Wanted, flows: Flows) -> sa.RowMapping:
     source = _source(tx, context, wanted)
     volume_type = _type(tx, context, wanted, source)
@@ -90,6 +97,7 @@ def _source(tx: Tx, context: Context, wanted: Wanted) -> dict[str, Any] | None:
         volume = get(tx, context, wanted.source_volid)
         if volume["status"] not in ("available", "in-use"):
             raise invalid("volume", "Originating source volume status must be one of 'available, in-use' values")
+        check_stays(volume, "clone")
         return {**volume, "what": "volume"}
     if wanted.backup_id:
         backup = states.find(tx, "backup", wanted.backup_id)
