@@ -1,5 +1,6 @@
 """Whatever is sent, Nova answers with an error of its own: the client fails on any 5xx."""
 
+import time
 from typing import Any
 
 import pytest
@@ -59,3 +60,18 @@ def test_names_with_odd_letters_are_found(database: Database, name: str) -> None
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBCRbIPIMDtmJ0kDuqKqO9yE2Z8e0uOVaxmWCXgSUI7J"
     assert nova.post("/os-keypairs", {"keypair": {"name": name, "public_key": key}}).status_code == 201
     assert nova.get(f"/os-keypairs/{name}").status_code == 200
+
+
+def test_a_pattern_of_endless_ways_holds_nobody_up(database: Database) -> None:
+    nova = Nova(database)
+    id = nova.active(name="a" * 40 + "!")
+    for path in ("/servers?name=(a%2B)%2B$", "/servers?name=(a|aa)%2B$", f"/flavors?name={'(.?){40}' * 4}x"):
+        began = time.monotonic()
+        refused = nova.get(path, version=LATEST)
+        assert refused.status_code == 400 and "takes too long" in refused.text, path
+        assert time.monotonic() - began < 5
+    for pattern, found in (("(A%2B)!$", [id]), ("^(a|b)*$", []), ("(?i)^A%2B!", [id]), ("[!]", [id])):
+        answer = nova.get(f"/servers?name={pattern}", version=LATEST).json()
+        assert [row["id"] for row in answer["servers"]] == found, pattern
+    assert nova.get("/servers?ip=(10|172)[.]", version=LATEST).json()["servers"] == []
+    assert nova.get("/servers?name=(", version=LATEST).status_code == 400

@@ -1,11 +1,12 @@
 """Ports and addresses of servers, many servers at once: one query each, since lists show a thousand servers."""
 
-import re
 from collections.abc import Collection, Sequence
+from itertools import compress
 from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.compute.patterns import Pattern
 from kilonova.compute.tables import SERVERS
 from kilonova.db.engine import Tx
 from kilonova.network import ports
@@ -85,7 +86,7 @@ def security_groups(tx: Tx, ids: Collection[str]) -> dict[str, list[str]]:
     return out
 
 
-def matching(tx: Tx, ids: Collection[str], pattern: re.Pattern[str]) -> set[str]:
+def matching(tx: Tx, ids: Collection[str], pattern: Pattern) -> set[str]:
     """The servers that have an address in which the pattern is found."""
     out: set[str] = set()
     for chunk in _chunks(ids):
@@ -95,7 +96,8 @@ def matching(tx: Tx, ids: Collection[str], pattern: re.Pattern[str]) -> set[str]
             .join(SERVERS, OF_SERVER)
             .where(SERVERS.c.id.in_(chunk))
         )
-        out |= {row[0] for row in tx.execute(query) if pattern.search(row[1])}
+        held = tx.execute(query).all()
+        out |= {row[0] for row in compress(held, pattern.found_in([row[1] for row in held]))}
     return out
 
 

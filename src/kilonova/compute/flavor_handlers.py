@@ -1,9 +1,9 @@
 """What the routes below /flavors and /os-keypairs do."""
 
-import re
 from typing import Any
 
 from kilonova.compute import flavors, keypairs, views
+from kilonova.compute.patterns import Pattern
 from kilonova.compute.quotas import check_project
 from kilonova.model.errors import BadRequest, Forbidden, NotFound
 from kilonova.web import paging
@@ -21,9 +21,10 @@ def _rows(call: Call) -> list[Any]:
     gone = sort == "rxtx_factor" and call.since(102)
     if gone or sort not in flavors.SORT_KEYS or direction not in ("asc", "desc"):
         raise BadRequest(f"Invalid input for query parameters sort_key, sort_dir. Value: {sort}, {direction}.")
+    name = call.arg("name")
     wanted = flavors.Wanted(
         is_public=public, min_ram=_number(call, "minRam"), min_disk=_number(call, "minDisk"),
-        name=_pattern(call.arg("name")) if call.since(102) else None, sort=(sort, direction),
+        name=None if name is None or not call.since(102) else Pattern("name", name), sort=(sort, direction),
     )  # fmt: skip
     return flavors.list_flavors(call.tx, call.context, wanted, paging.limit(call), call.arg("marker"))
 
@@ -42,14 +43,6 @@ def _number(call: Call, name: str) -> int:
     if number is None or number > flavors.MAX_INT:
         raise BadRequest(f"Invalid {name} filter [{text[:80]}]")
     return number
-
-
-def _pattern(text: str | None) -> re.Pattern[str] | None:
-    """A regular expression to find in names (Nova: its databases' own REGEXP)."""
-    try:
-        return re.compile(text, re.IGNORECASE) if text is not None else None
-    except (re.error, RecursionError, OverflowError) as error:
-        raise BadRequest(f"Invalid input for query parameters name. Value: {text}. It is not a 'regex'") from error
 
 
 def index(call: Call) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.compute.patterns import Pattern
 from kilonova.compute.tables import FLAVOR_ACCESS, FLAVORS
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Conflict, NotFound
@@ -45,7 +47,7 @@ class Wanted:
     is_public: bool | None
     min_ram: int
     min_disk: int
-    name: re.Pattern[str] | None
+    name: Pattern | None
     sort: tuple[str, str]  # one of SORT_KEYS, and asc or desc
 
 
@@ -61,7 +63,9 @@ def list_flavors(
     for key, direction in (wanted.sort, ("flavorid", "asc")):
         column = FLAVORS.c[SORT_KEYS[key]]
         query = query.order_by(column.desc() if direction == "desc" else column.asc())
-    rows = [row for row in tx.all(query) if wanted.name is None or wanted.name.search(row["name"])]
+    rows = list(tx.all(query))
+    if wanted.name is not None:
+        rows = list(compress(rows, wanted.name.found_in([row["name"] for row in rows])))
     if marker is not None:
         place = next((place for place, row in enumerate(rows) if row["id"] == marker), None)
         if place is None:

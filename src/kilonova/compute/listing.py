@@ -1,12 +1,13 @@
 """GET /servers: which servers, in which order, from where on."""
 
 import datetime
-import re
+from itertools import compress
 from typing import Any
 
 import sqlalchemy as sa
 
 from kilonova.compute import addresses
+from kilonova.compute.patterns import Pattern
 from kilonova.compute.tables import SERVER_TAGS, SERVERS
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Forbidden
@@ -99,7 +100,8 @@ def list_servers(tx: Tx, call: Call, *, detail: bool) -> list[sa.RowMapping]:
             found = addresses.matching(tx, [row["id"] for row in rows], pattern)
             rows = [row for row in rows if row["id"] in found]
         else:
-            rows = [row for row in rows if row[name] is not None and pattern.search(str(row[name]))]
+            rows = [row for row in rows if row[name] is not None]
+            rows = list(compress(rows, pattern.found_in([str(row[name]) for row in rows])))
     if marker is not None:
         place = next((place for place, row in enumerate(rows) if row["id"] == marker), None)
         if place is None:
@@ -151,7 +153,7 @@ def _check_names(call: Call) -> None:
             raise BadRequest(f"Invalid filter field: {name}.")
 
 
-def _filters(tx: Tx, call: Call, detail: bool) -> tuple[list[Any], list[tuple[str, re.Pattern[str]]]]:
+def _filters(tx: Tx, call: Call, detail: bool) -> tuple[list[Any], list[tuple[str, Pattern]]]:
     """Conditions for the database, and patterns (column, regular expression) to try on what it returns."""
     _check_names(call)
     allowed = _allowed(call)
@@ -159,7 +161,7 @@ def _filters(tx: Tx, call: Call, detail: bool) -> tuple[list[Any], list[tuple[st
     for name in JOINED & set(options):
         raise BadRequest(f"Invalid filter field: {name}.")
     where: list[Any] = []
-    patterns: list[tuple[str, re.Pattern[str]]] = []
+    patterns: list[tuple[str, Pattern]] = []
     deleted = _deleted(call, options, where)
     if deleted is not None:
         where.append(SERVERS.c.deleted_at.is_not(None) if deleted else SERVERS.c.deleted_at.is_(None))
@@ -169,9 +171,9 @@ def _filters(tx: Tx, call: Call, detail: bool) -> tuple[list[Any], list[tuple[st
             values = [value.rpartition("/")[2] for key, value in call.query if key == name]
             where.append(SERVERS.c[EXACT[name]].in_(values))
         elif name in PATTERN:
-            patterns.append((PATTERN[name], _pattern(name, value)))
+            patterns.append((PATTERN[name], Pattern(name, value)))
         elif name in ("ip", "ip6"):
-            patterns.append(("ip", _pattern(name, value)))
+            patterns.append(("ip", Pattern(name, value)))
         elif name in ("vm_state", "task_state"):
             where.append(SERVERS.c[name].in_([value for key, value in call.query if key == name]))
         elif name in ("locked", "config_drive"):
@@ -245,13 +247,6 @@ def _tag_conditions(options: dict[str, str]) -> list[Any]:
         condition = SERVERS.c.id.in_(query)
         out.append(sa.not_(condition) if name.startswith("not") else condition)
     return out
-
-
-def _pattern(name: str, value: str) -> re.Pattern[str]:
-    try:
-        return re.compile(value, re.IGNORECASE)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise BadRequest(f"Invalid input for query parameters {name}. Value: {value}. It is not a 'regex'") from error
 
 
 def _boolean(name: str, value: str) -> bool:
