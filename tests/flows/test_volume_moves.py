@@ -1,4 +1,4 @@
-"""What else is asked of a volume while it moves without being locked: its status does not tell."""
+"""What else is asked of a volume while its bytes are on their way: by a move that does not lock it, or into a backup."""
 
 import time
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from attach_stories import own_volume, with_an_attached_volume
 from backed_stories import attachments
 from handcloud import HandCloud
-from volume_stories import ask, content, made, migrate, the, volume
+from volume_stories import ask, content, made, migrate, rows, the, volume
 
 from kilonova.flow.tables import FLOWS
 from kilonova.volume.tables import ATTACHMENTS
@@ -51,3 +51,20 @@ def test_a_volume_whose_server_goes_while_it_moves_is_free_afterwards(cloud: Han
     row = the(cloud, "volume", id)
     assert (row["status"], row["attach_status"], row["previous_status"]) == ("available", "detached", None)
     assert content(cloud, id)[0] == "other"
+
+
+def test_a_volume_that_goes_with_its_server_is_backed_up_first(cloud: HandCloud) -> None:
+    """The backup was of half of it, or an error."""
+    server_id = cloud.create()
+    cloud.run()
+    (id,) = cloud.volumes_of(server_id)
+    backup = made(cloud, "backup", {"volume_id": id, "force": True})
+    later = FLOWS.update().where(FLOWS.c.subject_id == backup).values(wake_at=time.time() + 1e6)
+    cloud.database.write(lambda tx: tx.execute(later) and None)
+    cloud.delete(server_id)
+    while cloud.turn():
+        pass
+    assert the(cloud, "volume", id)["status"] == "deleting"
+    cloud.run()
+    assert rows(cloud, "volume") == [] and the(cloud, "backup", backup)["status"] == "available"
+    assert cloud.host.held("backups", backup) == {"content": "zeros"}

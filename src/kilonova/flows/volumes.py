@@ -9,7 +9,7 @@ from kilonova.flow.step import CONTROL, HOST, Flow, Running, Step
 from kilonova.host.contract import Host
 from kilonova.model.errors import Later
 from kilonova.volume import messages, moves, scheduler, states
-from kilonova.volume.tables import VOLUMES
+from kilonova.volume.tables import BACKUPS, VOLUMES
 
 CREATING, DELETING, EXTENDING, UPLOADING = "creating", "deleting", "extending", "uploading"
 DOWNLOADING, REVERTING, RESTORING, RETYPING = "downloading", "reverting", "restoring-backup", "retyping"
@@ -61,9 +61,11 @@ def mark_deleting(tx: Tx, flow: Running) -> Any:
 
 
 def wait_for_copies(tx: Tx, flow: Running) -> Any:
-    """What is being made from it reads it until it is made; its snapshots go before it."""
+    """What is being made from it, or backed up, reads it until it is made; its snapshots go before it."""
     copies = (VOLUMES.c.source_volid == flow.subject_id) & (VOLUMES.c.status == CREATING)
-    if tx.scalar(sa.select(VOLUMES.c.id).where(copies).limit(1)) or states.has_snapshots(tx, flow.subject_id):
+    backups = (BACKUPS.c.volume_id == flow.subject_id) & (BACKUPS.c.status == CREATING)
+    readers = (sa.select(VOLUMES.c.id).where(copies).limit(1), sa.select(BACKUPS.c.id).where(backups).limit(1))
+    if any(tx.scalar(query) for query in readers) or states.has_snapshots(tx, flow.subject_id):
         raise Later(1.0)
 
 
