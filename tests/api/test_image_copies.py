@@ -51,7 +51,7 @@ def ended(glance: Glance, image_id: str) -> dict[str, Any]:
     """The image, once nothing is on its way to it."""
 
     def tasks() -> Any:
-        return glance("GET", f"/images/{image_id}/tasks").json()["tasks"]
+        return glance("GET", f"/images/{image_id}/tasks", who="admin").json()["tasks"]
 
     until(lambda: all(task["status"] in ("success", "failure") for task in tasks()), "the import ends")
     return dict(glance("GET", f"/images/{image_id}").json())
@@ -132,7 +132,7 @@ def test_where_all_must_have_it_one_that_fails_fails_all(glance: Glance, monkeyp
     shown = ended(glance, image_id)
     assert (shown["status"], shown.get("stores")) == ("queued", None)
     assert shown["os_glance_failed_import"] == "fast,far,third" and files(glance) == []
-    (task,) = glance("GET", f"/images/{image_id}/tasks").json()["tasks"]
+    (task,) = glance("GET", f"/images/{image_id}/tasks", who="admin").json()["tasks"]
     assert task["status"] == "failure" and "far cannot be used" in task["message"]
 
 
@@ -213,7 +213,7 @@ def test_one_copy_at_a_time_and_none_of_what_is_deleted(glance: Glance, monkeypa
 
 def test_a_restart_leaves_a_half_made_copy_nowhere(glance: Glance, monkeypatch: pytest.MonkeyPatch) -> None:
     image_id = active(glance)
-    monkeypatch.setattr(glance.imports, "start", lambda task: None)  # as if the process died at once
+    monkeypatch.setattr(glance.imports, "start", lambda task, owner: None)  # as if the process died at once
     assert bring(glance, image_id, "copy-image", "admin", stores=["far"]).status_code == 202
     (glance.directory / "far" / image_id).write_bytes(DATA)
     images.sweep(glance.database, glance.stores)

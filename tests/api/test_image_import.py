@@ -13,7 +13,7 @@ import pytest
 from image_client import Glance, qcow2, until
 
 from kilonova.db.engine import Database
-from kilonova.image import fetch, images
+from kilonova.image import fetch, images, imports
 from kilonova.image.imports import Imports
 
 DATA = bytes(range(256)) * 9000
@@ -128,6 +128,31 @@ def test_staged_data(glance: Glance) -> None:
     until(lambda: glance.files() == [image["id"]], "what was staged is still there")
     assert glance("POST", f"{path}/import", DIRECT).status_code == 409
     assert glance("GET", f"{path}/tasks", who="bob").status_code == 404
+
+
+def test_who_imports_slowly_keeps_nobody_else_waiting(glance: Glance, web: Web) -> None:
+    more = threading.Event()
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"x")
+        more.wait(30)
+
+    web.answers = {"/slow": slow, "/quick": data(b"x" * 512)}
+    held = [glance.image()["id"] for _ in range(imports.AT_ONCE + 1)]
+    try:
+        for image_id in held:
+            assert ask(glance, image_id, web.url("/slow")).status_code == 202
+        until(lambda: web.asked.count("/slow") == imports.AT_ONCE, "not all have begun")
+        image = glance.image(who="bob")
+        assert ask(glance, image["id"], web.url("/quick"), who="bob").status_code == 202
+        until(lambda: glance("GET", f"/images/{image['id']}", who="bob").json()["status"] == "active", "bob waits")
+        assert web.asked.count("/slow") == imports.AT_ONCE  # one of the same project's waits
+    finally:
+        more.set()
+    for image_id in held:
+        assert ended(glance, image_id)["status"] == "success"
 
 
 def test_who_only_sees_an_image_does_not_see_where_its_data_came_from(glance: Glance, web: Web) -> None:
@@ -284,7 +309,7 @@ def test_an_image_deleted_during_its_import_is_gone(glance: Glance, web: Web) ->
 
 
 def test_a_restart_fails_what_ran_and_leaves_nothing(glance: Glance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Imports, "start", lambda self, task: None)  # the process ends before it begins
+    monkeypatch.setattr(Imports, "start", lambda self, task, owner: None)  # the process ends before it begins
     image = glance.image()
     glance.upload(image["id"], b"z", kind="stage")
     assert glance("POST", f"/images/{image['id']}/import", DIRECT).status_code == 202

@@ -23,7 +23,7 @@ from kilonova.web.call import Call, Reply
 from kilonova.web.validate import check
 
 log = logging.getLogger(__name__)
-AT_ONCE = 4  # more wait
+AT_ONCE = 4  # of one project; more wait
 Row = sa.RowMapping
 HOLDS = ("active", "deactivated")  # statuses of an image that can be copied
 
@@ -33,7 +33,9 @@ class Imports:
 
     def __init__(self, database: Database, stores: Stores, web: WebSource | None = None) -> None:
         self.database, self.stores, self.web = database, stores, web or WebSource()
-        self._slots, self._ending = threading.BoundedSemaphore(AT_ONCE), threading.Event()
+        # By project: a web server that sends its data slowly, or without an end, keeps nobody else's from coming in.
+        self._slots: dict[str, threading.Semaphore] = {}
+        self._ending = threading.Event()
         self._threads: set[threading.Thread] = set()
 
     @property
@@ -41,9 +43,10 @@ class Imports:
         """`web-download` only where some host is allowed."""
         return ["glance-direct", *(["web-download"] if self.web.allowed else []), "copy-image"]
 
-    def start(self, task_id: str) -> None:
-        """Run the task, which is committed, in the background."""
-        thread = threading.Thread(target=self._run, args=(task_id,), name="import", daemon=True)
+    def start(self, task_id: str, owner: str) -> None:
+        """Run the project's task, which is committed, in the background."""
+        slots = self._slots.setdefault(owner, threading.BoundedSemaphore(AT_ONCE))
+        thread = threading.Thread(target=self._run, args=(task_id, slots), name="import", daemon=True)
         self._threads.add(thread)
         thread.start()
 
@@ -54,9 +57,9 @@ class Imports:
         for thread in list(self._threads):
             thread.join(max(deadline - time.monotonic(), 0))
 
-    def _run(self, task_id: str) -> None:
+    def _run(self, task_id: str, slots: threading.Semaphore) -> None:
         try:
-            with self._slots:
+            with slots:
                 self._import(task_id)
         except Exception:  # the database is gone, too: the next start puts it right
             log.exception("the import of task %s ended without a word", task_id)
@@ -194,7 +197,7 @@ def import_image(call: Call) -> Reply:
     else:
         quotas.enforce_for(call, call.tx, image_stage_total=0, image_count_uploading=0)
     images.tell_import(call.tx, row["id"], importing=stores)
-    call.tx.after_commit(lambda: imports.start(task))
+    call.tx.after_commit(lambda: imports.start(task, call.context.project_id))
     return Reply()
 
 
@@ -281,6 +284,6 @@ def create_task(call: Call) -> Reply:
     images.move(call.tx, row["id"], "queued", "importing")
     quotas.enforce_for(call, call.tx, image_stage_total=0, image_count_uploading=0)
     id = tasks.create(call.tx, call.context, "import", row["id"], asked)
-    call.tx.after_commit(lambda: imports.start(id))
+    call.tx.after_commit(lambda: imports.start(id, call.context.project_id))
     return Reply(tasks.view(tasks.get(call.tx, id)), headers={"Location": f"/v2/tasks/{id}"})
 
