@@ -171,6 +171,19 @@ def test_immutable(keystone: Keystone) -> None:
     assert keystone.delete(path).status_code == 204
 
 
+def test_the_roles_that_rules_name_are_immutable(keystone: Keystone) -> None:
+    """As keystone-manage bootstrap makes them: else one slip ends whoever could mend it."""
+    for name, key in keystone.ids["roles"].items():
+        assert keystone.get(f"/v3/roles/{key}").json()["role"]["options"] == {"immutable": True}, name
+        assert keystone.delete(f"/v3/roles/{key}").status_code == 403
+        assert keystone.patch(f"/v3/roles/{key}", {"role": {"name": "boss"}}).status_code == 403
+    assert keystone.post("/v3/roles", {"role": {"name": "r", "domain_id": "f" * 32}}).status_code == 404
+    free = {"role": {"options": {"immutable": False}}}
+    reader = keystone.ids["roles"]["reader"]
+    assert keystone.patch(f"/v3/roles/{reader}", free).status_code == 200
+    assert keystone.delete(f"/v3/roles/{reader}").status_code == 204
+
+
 def test_tags(keystone: Keystone) -> None:
     project = keystone.make("project", name="p", tags=["red"])
     path = f"/v3/projects/{project['id']}/tags"

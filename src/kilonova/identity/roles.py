@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from kilonova.db.dialect import insert_new
-from kilonova.identity import access, application_credentials, scopes, views
+from kilonova.identity import access, application_credentials, projects, scopes, views
 from kilonova.identity.records import (
     Row,
     conflict,
@@ -57,6 +57,8 @@ def create(call: Call) -> Row:
     known, extra = split(ROLES, call.body["role"], ("id",))
     if not _may(call, known.get("domain_id") or "", "create_domain_role"):
         raise forbidden("identity:create_domain_role")
+    if known.get("domain_id"):
+        projects.require_domain(call.tx, known["domain_id"])
     defaults: Row = {"description": None, "options": {}}
     row = {**defaults, **known, "id": new_hex_id(), "domain_id": known.get("domain_id") or "", "extra": extra}
     insert(call.tx, ROLES, "role", row)

@@ -85,7 +85,8 @@ def first_fill(tx: Tx, passwords: dict[str, str]) -> None:
     for name, password in passwords.items():
         user = {"password_hash": hash_password(password)}
         users[name] = _ensure(tx, USERS, "user", {"domain_id": DOMAIN, "name": name}, user)
-    roles = {name: _ensure(tx, ROLES, "role", {"domain_id": "", "name": name}, {}) for name in ROLE_NAMES}
+    fixed = {"options": {"immutable": True}}  # as keystone-manage bootstrap: without its admin a cloud is nobody's
+    roles = {name: _ensure(tx, ROLES, "role", {"domain_id": "", "name": name}, fixed) for name in ROLE_NAMES}
     for prior, implied in IMPLICATIONS:
         _ensure_link(tx, IMPLIED_ROLES, {"prior_role_id": roles[prior], "implied_role_id": roles[implied]})
     for project in ("admin", "demo"):
