@@ -239,3 +239,19 @@ def test_access_rules_are_shared_and_kept_while_in_use(keystone: Keystone) -> No
 )
 def test_patterns(rule: str, path: str, fits: bool) -> None:
     assert access_rules.fits(rule, path) is fits
+
+
+def test_one_request_names_so_many_roles_and_rules_and_no_more(keystone: Keystone) -> None:
+    """Each is looked up while nobody else may write: with as many as a body holds, that was half a minute."""
+    demo = keystone.login("demo", project="demo")
+    user, project = keystone.ids["users"]["demo"], keystone.ids["projects"]["demo"]
+    rules = [{"service": "image", "method": "GET", "path": f"/{number}"} for number in range(101)]
+    trust = {"trustor_user_id": user, "trustee_user_id": keystone.ids["users"]["admin"], "impersonation": True,
+             "project_id": project}  # fmt: skip
+    for number, status in ((100, 201), (101, 400)):
+        asked: dict[str, Any] = {"name": str(number), "roles": [{"name": "member"}] * number}
+        asked["access_rules"] = rules[:number]
+        made = keystone.post(f"/v3/users/{user}/application_credentials", {"application_credential": asked}, demo)
+        assert made.status_code == status, made.text
+        body = {"trust": {**trust, "roles": asked["roles"]}}
+        assert keystone.post("/v3/OS-TRUST/trusts", body, demo).status_code == status

@@ -374,6 +374,14 @@ def test_update(glance: Glance) -> None:
     assert glance.patch(image["id"], active).status_code == 403
 
 
+def test_one_request_has_so_many_changes_and_no_more(glance: Glance) -> None:
+    """More would keep all others from writing for seconds."""
+    image, change = glance.image(), {"op": "add", "path": "/a", "value": "1"}
+    assert glance.patch(image["id"], [change] * 1000).json()["a"] == "1"
+    refused = glance.patch(image["id"], [change] * 1001)
+    assert refused.status_code == 400 and "at most 1000" in refused.text
+
+
 def test_protected_hidden_deactivated(glance: Glance) -> None:
     image = glance.image(protected=True, os_hidden=True)
     path = f"/images/{image['id']}"

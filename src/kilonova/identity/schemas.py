@@ -141,8 +141,11 @@ POLICY_CREATE, POLICY_UPDATE = pair(
     "policy", {"blob": {"type": ["string", "object"]}, "type": name(255)}, ("blob", "type")
 )
 
+# Of roles and rules that one request names: each is looked up, and meanwhile nobody else writes.
+MOST_NAMED = 100
 _ROLE_REFERENCES: Schema = {
     "type": "array",
+    "maxItems": MOST_NAMED,
     "items": {
         "type": "object",
         "properties": {"id": ID, "name": name(255)},
@@ -182,7 +185,7 @@ APPLICATION_CREDENTIAL_CREATE: Schema = {
                 "expires_at": TEXT,
                 "roles": _ROLE_REFERENCES,
                 "unrestricted": _SWITCH,
-                "access_rules": {"type": "array", "items": _ACCESS_RULE},
+                "access_rules": {"type": "array", "maxItems": MOST_NAMED, "items": _ACCESS_RULE},
             },
             "required": ["name"],
             "additionalProperties": False,

@@ -17,6 +17,7 @@ Row = sa.RowMapping
 
 DRAFTS = {"application/openstack-images-v2.0-json-patch": 4, "application/openstack-images-v2.1-json-patch": 10}
 OPERATIONS = ("add", "remove", "replace")
+MOST = 1000  # of one request: each is checked for itself, and meanwhile nobody else writes
 READ_ONLY = {
     "created_at", "updated_at", "status", "checksum", "size", "virtual_size", "direct_url", "self", "file", "schema",
     "id", "os_hash_algo", "os_hash_value", "stores",
@@ -44,6 +45,8 @@ def parse(body: Any, content_type: str) -> list[Change]:
         raise UnsupportedMediaType(f"Image PATCH expects Content-Type one of: {', '.join(sorted(DRAFTS))}")
     if not isinstance(body, list):
         raise BadRequest("Request body must be a JSON array of operation objects.")
+    if len(body) > MOST:
+        raise BadRequest(f"The request has {len(body)} operations, of at most {MOST}.")
     return [_change(raw, draft) for raw in body]
 
 
