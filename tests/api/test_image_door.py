@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import select
 import socket
 import struct
 import threading
@@ -19,6 +20,7 @@ from image_client import PATCH, Glance, qcow2, until
 
 from kilonova.db.engine import Database
 from kilonova.image import images
+from kilonova.web.stream import ByteStream
 
 
 @pytest.fixture
@@ -171,6 +173,44 @@ def test_a_killed_upload_leaves_nothing(glance: Glance, port: int, chunked: bool
     until(lambda: glance("GET", url).json()["status"] == "queued", "still saving")
     assert glance.files() == []
     assert glance.upload(image["id"], b"second try").status_code == 204
+
+
+@pytest.mark.parametrize("kind", ["file", "stage"])
+def test_an_upload_whose_client_falls_silent_leaves_nothing(
+    glance: Glance, port: int, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Nothing says that it is gone when its network is; nor may one that sends a byte now and then keep its place."""
+    monkeypatch.setattr(ByteStream, "PATIENCE", 1.0)
+    silent, trickling = glance.image()["id"], glance.image()["id"]
+    head = "PUT /image/v2/images/{}/{} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: alice\r\n"
+    head += "Content-Type: application/octet-stream\r\nContent-Length: 9999999\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as one, socket.create_connection(("127.0.0.1", port)) as other:
+        for client, image_id in ((one, silent), (other, trickling)):
+            client.sendall(head.format(image_id, kind).encode() + b"x" * 4096)
+        began = time.monotonic()
+        while not select.select([other], [], [], 0.1)[0]:
+            assert time.monotonic() - began < 10, "it is still waited for"
+            other.sendall(b"x")
+        for client in (one, other):
+            assert client.recv(1000).startswith(b"HTTP/1.1 400")
+    for image_id in (silent, trickling):
+        assert glance("GET", f"/images/{image_id}").json()["status"] == "queued"
+    assert glance.files() == []
+
+
+def test_what_comes_steadily_may_take_its_time(glance: Glance, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ByteStream, "PATIENCE", 1.0)
+    image = glance.image()["id"]
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(8):
+            time.sleep(0.3)
+            yield b"x" * ByteStream.LEAST
+
+    headers = {"X-Auth-Token": "alice", "Content-Type": "application/octet-stream"}
+    url = f"http://127.0.0.1:{port}/image/v2/images/{image}/file"
+    assert httpx.put(url, content=pieces(), headers=headers, timeout=30).status_code == 204
+    assert glance("GET", f"/images/{image}").json()["size"] == 8 * ByteStream.LEAST
 
 
 def test_slow_uploads_leave_the_door_open_for_others(glance: Glance, port: int) -> None:

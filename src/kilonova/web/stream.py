@@ -1,5 +1,6 @@
 """A request's body as a plain iterator of bytes, for a handler that runs in a worker thread."""
 
+import time
 from collections.abc import AsyncIterator, Generator, Iterator
 
 import anyio.from_thread
@@ -25,16 +26,31 @@ async def pieces(parts: Iterator[bytes], limiter: CapacityLimiter) -> AsyncItera
 
 
 class ByteStream:
-    """Iterate once. Raises BadRequest when the client goes away before the end."""
+    """Iterate once. Raises BadRequest when the client goes away before the end, or stops sending: of one that has lost its
+    network, nothing tells more."""
+
+    PATIENCE, LEAST = 60.0, 64 << 10  # seconds of waiting for so many bytes
 
     def __init__(self, request: Request) -> None:
         self._parts = request.stream()
 
+    async def _next(self, seconds: float) -> bytes:
+        with anyio.fail_after(seconds):
+            return await self._parts.__anext__()
+
     def __iter__(self) -> Iterator[bytes]:
+        left, owed = self.PATIENCE, self.LEAST
         while True:
+            since = time.monotonic()
             try:
-                yield anyio.from_thread.run(self._parts.__anext__)
+                part = anyio.from_thread.run(self._next, left)
             except StopAsyncIteration:
                 return
             except ClientDisconnect as error:
                 raise BadRequest("The client went away before the end of the data.") from error
+            except TimeoutError as error:
+                raise BadRequest(f"Fewer than {self.LEAST} bytes of the data came in {self.PATIENCE:g} seconds.") from error
+            left, owed = left - (time.monotonic() - since), owed - len(part)
+            if owed <= 0:
+                left, owed = self.PATIENCE, self.LEAST
+            yield part
