@@ -52,7 +52,7 @@ def list_providers(call: Call) -> Reply:
         value = call.arg(key)
         if value is not None and not requests.is_uuid(value):
             raise BadRequest(f"Invalid query string parameters: {value!r} is not a 'uuid'")
-    query = sa.select(PROVIDERS).order_by(PROVIDERS.c.created_at, PROVIDERS.c.name)
+    query = sa.select(*views.PROVIDER).order_by(PROVIDERS.c.created_at, PROVIDERS.c.name)
     if (name := call.arg("name")) is not None:
         query = query.where(PROVIDERS.c.name == name)
     if (wanted := call.arg("uuid")) is not None:

@@ -6,15 +6,20 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import sqlalchemy as sa
 
 from kilonova.model.ids import now
 from kilonova.placement.candidates import AllocationRequest
 from kilonova.placement.requests import Wanted
 from kilonova.placement.snapshot import Provider
+from kilonova.placement.tables import PROVIDERS
 from kilonova.web.call import Call, Reply
 
 Row = Mapping[str, Any] | sa.RowMapping
+UUID = "00000000-0000-0000-0000-000000000000"  # stands for a row's own, in what is written once for all
+# What a provider's body shows, and the time of its last change.
+PROVIDER = tuple(PROVIDERS.c[name] for name in ("uuid", "name", "generation", "parent_uuid", "root_uuid", "updated_at"))
 FIELDS = ("total", "reserved", "min_unit", "max_unit", "step_size", "allocation_ratio")
 
 
@@ -40,18 +45,19 @@ def provider(call: Call, row: Row) -> dict[str, Any]:
 
 
 def providers(call: Call, rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """All there are, perhaps: what is the same for each is thought of once."""
+    """All there are, perhaps: what is the same for each is written once."""
     root, kinds = href(call, "/resource_providers/"), ["inventories", "usages"]
     kinds += [name for minor, name in ((1, "aggregates"), (6, "traits"), (11, "allocations")) if call.since(minor)]
     ends = [("self", ""), *((kind, f"/{kind}") for kind in kinds)]
+    links = msgspec.json.encode([{"rel": rel, "href": f"{root}{UUID}{end}"} for rel, end in ends]).decode()
     trees, found = call.since(14), []
     for row in rows:
-        url = root + row["uuid"]
+        uuid = row["uuid"]
         body = {
-            "uuid": row["uuid"],
+            "uuid": uuid,
             "name": row["name"],
             "generation": row["generation"],
-            "links": [{"rel": kind, "href": url + end} for kind, end in ends],
+            "links": msgspec.Raw(links.replace(UUID, uuid)),
         }
         if trees:
             body["parent_provider_uuid"], body["root_provider_uuid"] = row["parent_uuid"], row["root_uuid"]
