@@ -39,11 +39,15 @@ def begin_write(connection: sa.Connection) -> None:
     connection.begin()
 
 
-def should_replay(error: DBAPIError) -> bool:
-    """Serialization failure and deadlock on PostgreSQL, a busy SQLite: the block is run again, whole."""
-    if isinstance(error, IntegrityError):
-        return False
+def should_replay(error: DBAPIError, attempt: int = 0) -> bool:
+    """Serialization failure and deadlock on PostgreSQL, a busy SQLite: the block is run again, whole.
+
+    So it is where PostgreSQL finds a key taken, or what a row names gone: the block saw neither, since it sees what there
+    was when it began; run again, it says so in words of its own. Thrice: more would be no race.
+    """
     code = getattr(error.orig, "sqlstate", None)
+    if isinstance(error, IntegrityError):
+        return code in ("23503", "23505") and attempt < 3
     return code in ("40001", "40P01") or "database is locked" in str(error.orig)
 
 

@@ -78,7 +78,7 @@ class Database:
                 tx.committed()
                 return result
             except DBAPIError as error:
-                if attempt == REPLAYS - 1 or not dialect.should_replay(error):
+                if attempt == REPLAYS - 1 or not dialect.should_replay(error, attempt):
                     raise
                 time.sleep(0.005 * (attempt + 1))
         raise AssertionError("unreachable")

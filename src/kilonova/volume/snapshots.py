@@ -57,6 +57,7 @@ def check(volume: sa.RowMapping, in_use: bool) -> None:
 def insert(tx: Tx, context: Context, volume: sa.RowMapping, values: dict[str, Any]) -> str:
     """The id of a row that is `creating`."""
     id = new_id()
+    states.hold(tx, "volume", volume["id"])
     tx.execute(
         SNAPSHOTS.insert().values(
             id=id, stored_as=f"snapshot-{id}", volume_id=volume["id"], project_id=context.project_id, user_id=context.user_id,

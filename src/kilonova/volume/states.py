@@ -37,6 +37,13 @@ def move(tx: Tx, kind: str, id: str, states: tuple[str, ...], **values: Any) -> 
     return bool(tx.execute(table.update().where(where).values(updated_at=now(), **values)).rowcount)
 
 
+def hold(tx: Tx, kind: str, id: str) -> None:
+    """Whoever makes something of it and whoever takes it away, or moves it, meet in its row: of two at once, PostgreSQL
+    has one begin anew, who then sees what the other did."""
+    table = KINDS[kind]
+    tx.execute(table.update().where(table.c.id == id).values(updated_at=table.c.updated_at))
+
+
 def remove(tx: Tx, kind: str, id: str) -> None:
     table = KINDS[kind]
     tx.execute(table.delete().where(table.c.id == id))
