@@ -6,6 +6,7 @@ answer nor the time that it takes tells who exists. All rules are off unless the
 
 import dataclasses
 import hashlib
+import math
 import re
 import threading
 import time
@@ -200,12 +201,12 @@ class Throttle:
 
     def check(self, client: str, name: str) -> None:
         """TooManyRequests, before any password is looked at."""
-        since = time.monotonic() - self.seconds
+        now = time.monotonic()
         with self._lock:
             for key, most in self._counted(client, name):
                 times = self._failed.get(key, [])
-                if len(times) >= most and times[-most] > since:
-                    raise TooManyRequests("Too many failed attempts to authenticate. Try again later.")
+                if len(times) >= most and (left := times[-most] + self.seconds - now) > 0:
+                    raise TooManyRequests("Too many failed attempts to authenticate. Try again later.", math.ceil(left))
 
     def failed(self, client: str, name: str) -> None:
         with self._lock:

@@ -18,7 +18,8 @@ class KilonovaError(Exception):
 
 
 class APIError(KilonovaError):
-    """`type` is Neutron's exception name, or webob's where it has none of its own; `code` Placement's error code."""
+    """`type` is Neutron's exception name, or webob's where it has none of its own; `code` Placement's error code;
+    `headers` those of the answer."""
 
     status = 500
 
@@ -27,6 +28,7 @@ class APIError(KilonovaError):
         self.message = message
         self.type = type or f"HTTP{self.__class__.__name__}"
         self.code = code
+        self.headers: dict[str, str] = {}
 
 
 class BadRequest(APIError):
@@ -74,7 +76,13 @@ class UnsupportedMediaType(APIError):
 
 
 class TooManyRequests(APIError):
+    """`seconds`: after which the next may be answered."""
+
     status = 429
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.headers["Retry-After"] = str(seconds)
 
 
 class Unavailable(APIError):

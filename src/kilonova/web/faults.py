@@ -60,7 +60,7 @@ def placement(fault: Fault) -> Any:
 def from_exception(error: Exception, request_id: str) -> Fault:
     """APIErrors as they say; anything else is our defect: logged whole, and told with the request's id."""
     if isinstance(error, APIError):
-        return Fault(error.status, error.message, error.type, error.code, request_id)
+        return Fault(error.status, error.message, error.type, error.code, request_id, headers=error.headers)
     kind = "database" if isinstance(error, SQLAlchemyError) else "server"
     log.error("%s: unexpected %s error", request_id, kind, exc_info=error)
     message = f"Unexpected {kind} error; the log has it under {request_id}."

@@ -39,7 +39,7 @@ class MethodNotAllowed(APIError):
 
     def __init__(self, method: str, allowed: Iterable[str]) -> None:
         super().__init__(f"The method {method} is not allowed for this resource.")
-        self.allowed = ", ".join(sorted(allowed))
+        self.headers["Allow"] = ", ".join(sorted(allowed))
 
 
 class Table:
@@ -140,11 +140,9 @@ class Application:
                         version = microversion.negotiate(request.headers, service.microversions)
                 response = await self.dispatch(service, table, path, request, version, request_id)
             except Exception as error:
-                if isinstance(error, MethodNotAllowed):
-                    headers["Allow"] = error.allowed
                 fault = faults.from_exception(error, request_id)
                 body = service.fault(Fault(**{**vars(fault), "version": version}))
-                response = render(Reply(body, fault.status), fault.status)
+                response = render(Reply(body, fault.status, headers=fault.headers), fault.status)
                 if fault.status == 401:
                     response.headers["WWW-Authenticate"] = f'Keystone uri="{self.public_url}/identity"'
             if service.microversions and not legacy:
