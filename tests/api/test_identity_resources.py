@@ -425,3 +425,26 @@ def test_a_page_of_users_reads_no_more_than_it_shows(keystone: Keystone) -> None
     pages = [text for text in seen if "FROM identity_users" in text and "ORDER BY" in text]
     assert len(pages) > 3 and all("LIMIT" in text for text in pages)
     assert keystone.get("/v3/users?limit=2&marker=nobody").status_code == 404
+
+
+def test_effective_roles_are_worked_out_for_whom_and_where_they_are_asked(keystone: Keystone) -> None:
+    """A domain's role of a group is one for each user in each project: of many, that was minutes, whoever was asked for."""
+    group, ids = keystone.make("group", name="many"), keystone.ids
+    grant = f"/v3/OS-INHERIT/domains/default/groups/{group['id']}/roles/{ids['roles']['reader']}/inherited_to_projects"
+    assert keystone.put(grant).status_code == 204
+    demo, project = ids["users"]["demo"], ids["projects"]["service"]
+    keystone.put(f"/v3/groups/{group['id']}/users/{demo}")
+    counts = []
+    for more in range(0, 12, 6):
+        for number in range(more):
+            user = keystone.make("user", name=f"many-{number}")
+            keystone.put(f"/v3/groups/{group['id']}/users/{user['id']}")
+        with statements(keystone.app.database) as seen:
+            body = keystone.get(f"/v3/role_assignments?effective&user.id={demo}&scope.project.id={project}").json()
+        (row,) = body["role_assignments"]
+        assert (row["user"]["id"], row["scope"]["project"]["id"]) == (demo, project) and "membership" in row["links"]
+        counts.append(len(seen))
+    assert counts[0] == counts[1]
+    query = f"scope.project.id={ids['projects']['demo']}&role.id={ids['roles']['reader']}"
+    on_demo = keystone.get(f"/v3/role_assignments?effective&{query}")
+    assert len(on_demo.json()["role_assignments"]) > 7

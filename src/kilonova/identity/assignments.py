@@ -1,6 +1,6 @@
 """GET /v3/role_assignments: who has which role where, as given or as it works out (`effective`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -35,6 +35,34 @@ BOTH = (
 )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the query and the caller's scope take in; None: all.
+
+    `actor`: ("user" or "group", id); `targets`: (type, id) of each; `own`: the ids of a domain and of the projects in it.
+    """
+
+    actor: tuple[str, str] | None
+    role: str | None
+    targets: frozenset[tuple[str, str]] | None
+    inherited: bool | None
+    own: frozenset[str] | None
+
+    def is_of(self, kind: str, key: str) -> bool:
+        return self.actor in (None, (kind, key))
+
+    def is_on(self, kind: str, key: str) -> bool:
+        return (self.targets is None or (kind, key) in self.targets) and (self.own is None or key in self.own)
+
+    def takes(self, each: Assignment) -> bool:
+        return (
+            self.is_of(each.actor_type, each.actor_id)
+            and self.is_on(each.target_type, each.target_id)
+            and self.role in (None, each.role_id)
+            and self.inherited in (None, each.inherited)
+        )
+
+
 def index(call: Call) -> Row:
     for one, other, message in BOTH:
         if call.arg(one) and call.arg(other):
@@ -45,42 +73,77 @@ def index(call: Call) -> Row:
     subtree = boolean(call.arg("include_subtree"))
     if subtree and not call.arg("scope.project.id"):
         raise BadRequest("scope.project.id must be specified if include_subtree is also specified")
+    asked = what_is_asked(call, subtree)
     found = [Assignment(**row) for row in map(row_of, call.tx.all(sa.select(ASSIGNMENTS)))]
     if effective:
-        found = list(dict.fromkeys(expand(call, found)))
+        found = list(dict.fromkeys(expand(call, found, asked)))
     names = Names(call) if boolean(call.arg("include_names")) else None
-    chosen = [each for each in found if wanted(call, each, effective, subtree)]
     path = views.url(call, "role_assignments")
     return {
-        "role_assignments": [view(call, each, names) for each in chosen],
+        "role_assignments": [view(call, each, names) for each in found if asked.takes(each)],
         "links": {"next": None, "self": path, "previous": None},
     }
 
 
-def expand(call: Call, given: list[Assignment]) -> Iterator[Assignment]:
-    """Groups become their users, inherited roles the projects below, roles also what they imply (Keystone's effective)."""
+def what_is_asked(call: Call, subtree: bool) -> Asked:
+    user, group = call.arg("user.id"), call.arg("group.id")
+    actor = ("user", user) if user is not None else ("group", group) if group is not None else None
+    domain, project = call.arg("scope.domain.id"), call.arg("scope.project.id")
+    targets: set[tuple[str, str]] | None = None
+    if domain is not None:
+        targets = {("domain", domain)}
+    elif project is not None:
+        below = projects.below(call.tx, project) if subtree else []
+        targets = {("project", key) for key in (project, *(row["id"] for row in below))}
+    elif call.arg("scope.system") is not None:
+        targets = {("system", "all")}
+    inherited, own = call.arg("scope.OS-INHERIT:inherited_to"), None
+    scope = call.context.domain_id
+    if scope and not access.reads_all(call.context):
+        inside = call.tx.execute(sa.select(PROJECTS.c.id).where(PROJECTS.c.domain_id == scope)).scalars()
+        own = frozenset((scope, *inside))
+    return Asked(
+        actor, call.arg("role.id"), None if targets is None else frozenset(targets),
+        None if inherited is None else inherited == "projects", own,
+    )  # fmt: skip
+
+
+def expand(call: Call, given: list[Assignment], asked: Asked) -> Iterator[Assignment]:
+    """Groups become their users, inherited roles the projects below, roles also what they imply (Keystone's effective).
+
+    Of users and projects only those that are asked for: a domain's role of a group is one for each user in each project.
+    """
     users: dict[str, list[str]] = {}
     for row in call.tx.all(sa.select(MEMBERSHIPS)):
         users.setdefault(row["group_id"], []).append(row["user_id"])
     own_roles = set(call.tx.execute(sa.select(ROLES.c.id).where(ROLES.c.domain_id != "")).scalars())
     graph = scopes.implications(call.tx)
+    places: dict[str, list[str]] = {}
     for each in given:
         people = [each]
         if each.actor_type == "group":
             people = [
                 replace(each, actor_type="user", actor_id=user, via_group=each.actor_id)
                 for user in users.get(each.actor_id, [])
+                if asked.is_of("user", user)
             ]
+        elif not asked.is_of("user", each.actor_id):
+            people = []
+        if people and each.inherited and each.target_id not in places:
+            below = (row["id"] for row in projects.below(call.tx, each.target_id))
+            places[each.target_id] = [key for key in below if asked.is_on("project", key)]
         for person in people:
-            places = [person]
-            if person.inherited:
-                via = (person.target_type, person.target_id)
-                places = [
-                    replace(person, target_type="project", target_id=row["id"], via_target=via)
-                    for row in projects.below(call.tx, person.target_id)
-                ]
-            for place in places:
+            for place in _in_places(person, places):
                 yield from _with_implied(place, graph, own_roles)
+
+
+def _in_places(given: Assignment, places: Mapping[str, list[str]]) -> Iterator[Assignment]:
+    if not given.inherited:
+        yield given
+        return
+    via = (given.target_type, given.target_id)
+    for key in places[given.target_id]:
+        yield replace(given, target_type="project", target_id=key, via_target=via)
 
 
 def _with_implied(given: Assignment, graph: dict[str, list[str]], own_roles: set[str]) -> Iterator[Assignment]:
@@ -93,38 +156,6 @@ def _with_implied(given: Assignment, graph: dict[str, list[str]], own_roles: set
         if role not in own_roles:
             yield replace(given, role_id=role, via_role=via)
         todo += [(implied, role) for implied in graph.get(role, [])]
-
-
-def wanted(call: Call, each: Assignment, effective: bool, subtree: bool) -> bool:
-    """Whether the query, and the caller's scope, take this one in."""
-    for key, value in (("user.id", "user"), ("group.id", "group")):
-        asked = call.arg(key)
-        if asked is not None and (each.actor_type, each.actor_id) != (value, asked):
-            return False
-    role, domain, project = call.arg("role.id"), call.arg("scope.domain.id"), call.arg("scope.project.id")
-    if role is not None and each.role_id != role:
-        return False
-    if domain is not None and (each.target_type, each.target_id) != ("domain", domain):
-        return False
-    if project is not None:
-        places = {project}
-        if subtree:
-            places |= {row["id"] for row in projects.below(call.tx, project)}
-        if each.target_type != "project" or each.target_id not in places:
-            return False
-    if call.arg("scope.system") is not None and each.target_type != "system":
-        return False
-    inherited = call.arg("scope.OS-INHERIT:inherited_to")
-    if inherited is not None and each.inherited != (inherited == "projects"):
-        return False
-    scope = call.context.domain_id
-    return access.reads_all(call.context) or not scope or _domain_of(call, each) == scope
-
-
-def _domain_of(call: Call, each: Assignment) -> str:
-    if each.target_type != "project":
-        return each.target_id
-    return str(call.tx.scalar(sa.select(PROJECTS.c.domain_id).where(PROJECTS.c.id == each.target_id)))
 
 
 class Names:
