@@ -5,9 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from backed_stories import server
 from handcloud import HandCloud
 from volume_stories import ask, made, rows, the, volume
 
+from kilonova.compute import block_devices
+from kilonova.db.engine import Tx
 from kilonova.volume import quotas, types
 
 Story = Callable[[HandCloud], Any]  # → two requests, (method, path, body) each
@@ -114,3 +117,34 @@ def test_of_two_at_once_one_sees_the_other(cloud: HandCloud, monkeypatch: pytest
         assert the(cloud, "volume", snapshot["volume_id"])["backend"] == "file"
     backups = {row["id"]: row for row in rows(cloud, "backup")}
     assert all(row["status"] == "available" and row["parent_id"] in (None, *backups) for row in backups.values())
+
+
+def test_a_shared_volume_goes_with_the_last_of_its_servers(cloud: HandCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both go at once: each saw the other's attachment, and left the volume to it."""
+    specs = {"multiattach": "<is> True", "volume_backend_name": "file"}
+    made(cloud, "volume_type", {"name": "shared", "extra_specs": specs}, "/types")
+    id = volume(cloud, volume_type="shared")
+    servers = [server(cloud), server(cloud)]
+    cloud.run()
+    for server_id in servers:
+        body = {"volumeAttachment": {"volumeId": id, "delete_on_termination": True}}
+        path = f"/compute/v2.1/servers/{server_id}/os-volume_attachments"
+        cloud.api("POST", path, body, version="2.79")
+        cloud.run()
+    of_volume, others = block_devices.of_volume, list[threading.Thread]()
+
+    def other_looks_too(tx: Tx, volume_id: str) -> Any:
+        found = of_volume(tx, volume_id)
+        if volume_id == id and not others:
+            others.append(threading.Thread(target=cloud.run))
+            others[0].start()
+            others[0].join(2)
+        return found
+
+    monkeypatch.setattr(block_devices, "of_volume", other_looks_too)
+    for server_id in servers:
+        cloud.delete(server_id)
+    cloud.run()
+    others[0].join(20)
+    cloud.run()
+    assert rows(cloud, "volume") == []

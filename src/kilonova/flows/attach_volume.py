@@ -72,6 +72,8 @@ def delete_volumes(tx: Tx, flow: Running) -> Any:
     context = owner(tx, flow.subject_id, flow.request_id)
     for row in block_devices.of_server(tx, flow.subject_id):
         _release(tx, context, row)
+        if row["volume_id"]:
+            volume_states.hold(tx, "volume", row["volume_id"])  # of two servers that share it, the last one counts as that
         volume = volume_states.find(tx, "volume", row["volume_id"]) if row["volume_id"] else None
         shared = len(block_devices.of_volume(tx, row["volume_id"])) > 1 if row["volume_id"] else False
         needed = volume is not None and any(
