@@ -111,7 +111,8 @@ def test_other_words_of_the_body(nova: Nova) -> None:
         device = {"uuid": NOWHERE, "source_type": "volume", "destination_type": "volume", "disk_bus": "virtio"}
         refused(nova, 400, words, block_device_mapping_v2=[device | {key: value}])
     for wrong in (
-        {"name": ""}, {"name": " x"}, {"name": "x" * 256}, {"name": None}, {"flavorRef": None}, {"nonsense": 1},
+        {"name": ""}, {"name": " x"}, {"name": "a\tb"}, {"name": "a\u2028b"},
+        {"name": "x" * 256}, {"name": None}, {"flavorRef": None}, {"nonsense": 1},
         {"metadata": {"a": 1}}, {"min_count": 0}, {"max_count": "x"}, {"config_drive": "maybe"}, {"tags": ["a,b"]},
         {"accessIPv4": "1.2.3"}, {"hostname": "not valid!"}, {"personality": []}, {"imageRef": "no-uuid"},
     ):  # fmt: skip

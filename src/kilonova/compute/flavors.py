@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.compute.patterns import Pattern
+from kilonova.compute.schemas import NAME
 from kilonova.compute.tables import FLAVOR_ACCESS, FLAVORS
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Conflict, NotFound
@@ -20,7 +21,6 @@ SORT_KEYS = {
     "is_public": "is_public", "created_at": "created_at", "description": "description", "id": "id",
     "vcpu_weight": "id", "updated_at": "created_at",
 }  # fmt: skip
-NAME = re.compile(r"^(?! )[^\x00-\x1f\x7f]+(?<! )$")
 MAX_INT = 2147483647
 
 
@@ -79,7 +79,7 @@ def create(tx: Tx, body: dict[str, Any], flavor_id: str | None = None) -> sa.Row
     id = flavor_id or body.get("id") or "auto"
     id = new_id() if id == "auto" else str(id)
     name = body["name"].strip()
-    if not name or not NAME.match(name):
+    if not re.match(str(NAME["pattern"]), name):
         raise BadRequest("Flavor names must have printable characters, and none but spaces between them.")
     if tx.first(sa.select(FLAVORS.c.id).where(FLAVORS.c.name == name)):
         raise Conflict(f"Flavor with name {name} already exists.")

@@ -8,7 +8,7 @@ NAME = {
     "type": "string",
     "minLength": 1,
     "maxLength": 255,
-    "pattern": r"^(?!\s)[^\x00-\x08\x0b\x0c\x0e-\x1f]+(?<!\s)\Z",
+    "pattern": r"^(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029]+(?<!\s)\Z",
 }
 LOOSE_NAME = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"\S"}
 TEXT = {"type": ["string", "null"], "maxLength": 255}
