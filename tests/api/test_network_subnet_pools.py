@@ -4,10 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from network_client import ADMIN, CONTEXTS, DEMO, OTHER, READER, Neutron, refused
 
 from kilonova.db.engine import Database
 from kilonova.model.ids import new_id
+from kilonova.network import prefixes
 
 
 @pytest.fixture
@@ -15,8 +18,8 @@ def neutron(database: Database) -> Neutron:
     return Neutron(database)
 
 
-def pool(neutron: Neutron, *prefixes: str, token: str = DEMO, **values: Any) -> dict[str, Any]:
-    return neutron.make("subnetpool", token, **{"name": "p", "prefixes": list(prefixes or ("10.0.0.0/8",)), **values})
+def pool(neutron: Neutron, *cidrs: str, token: str = DEMO, **values: Any) -> dict[str, Any]:
+    return neutron.make("subnetpool", token, **{"name": "p", "prefixes": list(cidrs or ("10.0.0.0/8",)), **values})
 
 
 def subnet(neutron: Neutron, token: str = DEMO, **values: Any) -> Any:
@@ -167,6 +170,30 @@ def test_prefixes_are_added_and_removed(neutron: Neutron) -> None:
     refused(neutron.put(path, {"subnetpool": {"prefixes": ["10.9.0.0/16"]}}), 400, "IllegalSubnetPoolPrefixUpdate")
     wider = neutron.put(path, {"subnetpool": {"prefixes": ["10.0.0.0/8"]}}).json()["subnetpool"]
     assert wider["prefixes"] == ["10.0.0.0/8"]
+
+
+def test_a_pool_has_so_many_prefixes_and_no_more(neutron: Neutron) -> None:
+    """Each subnet is looked for in all of them: a hundred at once took a quarter of a minute."""
+    many = [f"2001:db8:{number:x}::/48" for number in range(1, 2001, 2)]
+    pool = neutron.make("subnetpool", name="a", prefixes=many)["id"]
+    path = f"/v2.0/subnetpools/{pool}"
+    one_more = neutron.put(f"{path}/add_prefixes", {"prefixes": ["2001:db9::/48"]})
+    assert "at most 1000" in refused(one_more, 400, "IllegalSubnetPoolPrefixUpdate")
+    split = neutron.put(f"{path}/remove_prefixes", {"prefixes": ["2001:db8:1::1/128"]})
+    assert "at most 1000" in refused(split, 400, "IllegalSubnetPoolPrefixUpdate")
+    assert neutron.get(path).json()["subnetpool"]["prefixes"] == many
+
+
+def nets(numbers: set[int]) -> list[str]:
+    return [f"10.0.0.{number}/32" for number in numbers]
+
+
+@given(st.sets(st.integers(0, 20)), st.sets(st.integers(0, 20)))
+def test_sets_of_addresses(mine: set[int], theirs: set[int]) -> None:
+    left = [int(str(ip).rpartition(".")[2]) for net in prefixes.without(nets(mine), nets(theirs)) for ip in net]
+    assert left == sorted(mine - theirs)
+    assert prefixes.overlap(nets(mine), nets(theirs)) is bool(mine & theirs)
+    assert prefixes.within(nets(mine), nets(theirs)) is (mine <= theirs)
 
 
 def test_subnets_of_one_network_are_of_one_pool(neutron: Neutron) -> None:

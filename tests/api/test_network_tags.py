@@ -1,7 +1,7 @@
 """Each resource that has tags has the same seven operations on them."""
 
 import pytest
-from network_client import ADMIN, DEMO, OTHER, Neutron
+from network_client import ADMIN, DEMO, OTHER, Neutron, refused
 
 from kilonova.db.engine import Database
 from kilonova.network.tags import RESOURCES
@@ -53,3 +53,11 @@ def test_tags(database: Database, collection: str) -> None:
         each["id"] for each in neutron.get(f"/v2.0/{where}?tags=b,c", owner).json()[collection.replace("-", "_")]
     ] == [ident]
     assert neutron.delete(path, owner).status_code == 204 and tags() == []
+
+
+def test_more_tags_than_any_list_has(database: Database) -> None:
+    neutron = Neutron(database)
+    network = neutron.make("network")["id"]
+    body = {"tags": [str(number) for number in range(1001)]}
+    for change in (neutron.put, neutron.post):
+        refused(change(f"/v2.0/networks/{network}/tags", body), 400, "HTTPBadRequest")

@@ -76,7 +76,8 @@ def addresses_of(body: Any) -> list[str]:
 
 def add_addresses(tx: Tx, context: Context, group_id: str, body: Any) -> Row:
     group, wanted = own(tx, context, group_id), addresses_of(body)
-    if there := [address for address in wanted if address in group["addresses"]]:
+    held = set(group["addresses"])
+    if there := [address for address in wanted if address in held]:
         raise BadRequest(
             f"Addresses {there} already exist in the address group {group['id']}.", type="AddressesAlreadyExist"
         )
@@ -86,9 +87,12 @@ def add_addresses(tx: Tx, context: Context, group_id: str, body: Any) -> Row:
 
 def remove_addresses(tx: Tx, context: Context, group_id: str, body: Any) -> Row:
     group, gone = own(tx, context, group_id), addresses_of(body)
-    if missing := [address for address in gone if address not in group["addresses"]]:
+    left = dict.fromkeys(group["addresses"])
+    if missing := [address for address in gone if address not in left]:
         raise NotFound(f"Addresses {missing} not found in the address group {group['id']}.", type="AddressesNotFound")
-    rows.touch(tx, TABLE, group["id"], addresses=[each for each in group["addresses"] if each not in gone])
+    for address in gone:
+        del left[address]
+    rows.touch(tx, TABLE, group["id"], addresses=list(left))
     return get(tx, context, group_id)
 
 

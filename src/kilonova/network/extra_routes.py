@@ -33,8 +33,7 @@ def check(tx: Tx, router: Row, routes: Sequence[Route]) -> list[Route]:
     """The routes as they are kept: those there are first. BadRequest when a next hop is out of reach, or the router's."""
     check_reachable(tx, legs(tx, [router["id"]])[router["id"]], routes)
     quotas.check(tx, router["project_id"], "router_route", len(routes))
-    old = [route for route in router["routes"] if route in routes]
-    return [*old, *(route for route in routes if route not in old)]
+    return added(without(router["routes"], without(router["routes"], routes)), routes)
 
 
 def check_reachable(tx: Tx, found: Sequence[Leg], routes: Sequence[Route], cidrs: Sequence[str] = ()) -> None:
@@ -52,10 +51,16 @@ def check_reachable(tx: Tx, found: Sequence[Leg], routes: Sequence[Route], cidrs
             raise invalid(routes, "the nexthop and the destination are not of one IP version")
 
 
+def key(route: Route) -> tuple[str, str]:
+    return route["destination"], route["nexthop"]
+
+
 def added(old: Sequence[Route], more: Sequence[Route]) -> list[Route]:
-    return [*old, *(route for route in more if route not in old)]
+    there = set(map(key, old))
+    return [*old, *(route for route in more if key(route) not in there)]
 
 
 def without(old: Sequence[Route], less: Sequence[Route]) -> list[Route]:
     """What is missing already is no error."""
-    return [route for route in old if route not in less]
+    gone = set(map(key, less))
+    return [route for route in old if key(route) not in gone]

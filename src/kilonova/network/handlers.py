@@ -9,6 +9,8 @@ from kilonova.network import query
 from kilonova.network.rows import Row
 from kilonova.web.call import Call, Context
 
+MOST = 500  # that one request makes: each takes milliseconds, while nobody else may write
+
 View = Callable[[Tx, Context, Sequence[Row]], list[dict[str, Any]]]
 Create = Callable[[Tx, Context, Any], Row]
 Update = Callable[[Tx, Context, str, Any], Row]
@@ -35,13 +37,15 @@ def lister(collection: str, page: Page, view: View) -> Callable[[Call], Any]:
 
 
 def creator(name: str, collection: str, create: Create, view: View) -> Callable[[Call], Any]:
-    """One `{name: …}`, or many at once `{collection: […]}`: all of them or none."""
+    """One `{name: …}`, or many at once `{collection: […]}`, `MOST` of them: all or none."""
 
     def handler(call: Call) -> Any:
         if isinstance(call.body, dict) and collection in call.body and name not in call.body:
             many = call.body[collection]
             if not isinstance(many, list) or not many:
                 raise a.bad_request("Resources required")
+            if len(many) > MOST:
+                raise a.bad_request(f"The request makes {len(many)} {collection}, of at most {MOST}")
             made = [create(call.tx, call.context, bare(each, name)) for each in many]
             return {collection: view(call.tx, call.context, made)}
         row = create(call.tx, call.context, body_of(call, name))

@@ -255,17 +255,16 @@ def validate_requested(
                 "Multiple possible networks found, use a Network ID to be more specific.", type="NetworkAmbiguous"
             )
         requested = [{"network_id": network["id"]} for network in found]
-    normal = [check_requested(tx, context, entry) for entry in requested]
-    port_ids = [entry["port_id"] for entry in normal if entry.get("port_id")]
+    port_ids = [entry["port_id"] for entry in requested if entry.get("port_id")]
     if len(set(port_ids)) < len(port_ids):
         raise Conflict(f"Port {port_ids[0]} is still in use.", type="PortInUse")
-    room, wanted = quotas.headroom(tx, context.project_id, "port"), (len(normal) - len(port_ids)) * count
+    room, wanted = quotas.headroom(tx, context.project_id, "port"), (len(requested) - len(port_ids)) * count
     if wanted and room is not None and room < wanted:
         raise Forbidden(
             f"Maximum number of ports exceeded: {wanted} asked for, {max(room, 0)} more allowed.",
             type="PortLimitExceeded",
         )
-    return normal
+    return [check_requested(tx, context, entry) for entry in requested]
 
 
 def check_requested(tx: Tx, context: Context, entry: Mapping[str, Any]) -> dict[str, Any]:

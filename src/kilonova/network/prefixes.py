@@ -1,6 +1,8 @@
 """Sets of addresses as CIDRs: joined, taken away from each other (netaddr: IPSet). All of one family at a time."""
 
+import functools
 import ipaddress
+import itertools
 from collections.abc import Iterable, Iterator
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -25,8 +27,8 @@ def without(cidrs: Iterable[str], taken: Iterable[str]) -> list[Net]:
 
 
 def overlap(cidrs: Iterable[str], others: Iterable[str]) -> bool:
-    mine, theirs = _spans(cidrs), _spans(others)
-    return any(low <= last and first <= high for low, high in mine for first, last in theirs)
+    spans = sorted([*_spans(cidrs), *_spans(others)])
+    return any(first <= last_before for (_, last_before), (first, _) in itertools.pairwise(spans))
 
 
 def within(cidrs: Iterable[str], others: Iterable[str]) -> bool:
@@ -34,10 +36,16 @@ def within(cidrs: Iterable[str], others: Iterable[str]) -> bool:
     return not list(_gaps(_spans(cidrs), _spans(others)))
 
 
+@functools.lru_cache(maxsize=1 << 14)
+def _span(cidr: str) -> Span:
+    net = ipaddress.ip_network(cidr)
+    return int(net.network_address), int(net.broadcast_address)
+
+
 def _spans(cidrs: Iterable[str]) -> list[Span]:
     """First and last numbers, in order, those that touch joined."""
     spans: list[Span] = []
-    for first, last in sorted((int(net[0]), int(net[-1])) for net in map(ipaddress.ip_network, cidrs)):
+    for first, last in sorted(map(_span, cidrs)):
         if spans and first <= spans[-1][1] + 1:
             spans[-1] = spans[-1][0], max(last, spans[-1][1])
         else:
@@ -46,12 +54,15 @@ def _spans(cidrs: Iterable[str]) -> list[Span]:
 
 
 def _gaps(whole: list[Span], taken: list[Span]) -> Iterator[Span]:
+    at = 0  # of those taken, the first that does not end before what is looked at
     for low, high in whole:
-        for first, last in taken:
-            if last < low or first > high:
-                continue
-            if first > low:
+        while at < len(taken) and taken[at][0] <= high:
+            first, last = taken[at]
+            if low < first:
                 yield low, first - 1
-            low = last + 1
+            low = max(low, last + 1)
+            if last > high:
+                break  # it takes from the next one, too
+            at += 1
         if low <= high:
             yield low, high

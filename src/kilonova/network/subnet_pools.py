@@ -32,7 +32,8 @@ def non_negative(value: Any) -> int:
     return number
 
 
-PREFIXES = a.list_of(a.cidr, unique=True)
+MOST_PREFIXES = 1000  # each subnet is looked for in all of them
+PREFIXES = a.list_of(a.cidr, MOST_PREFIXES, unique=True)
 ATTRIBUTES = {
     "name": a.Attribute(name, default=a.REQUIRED),
     "description": a.Attribute(a.text(), default=""),
@@ -213,6 +214,7 @@ def change(tx: Tx, context: Context, pool: Row, values: dict[str, Any]) -> None:
     lock(tx, pool["id"])
     after = {**pool, **values}
     check_bounds(after)
+    check_number(after["prefixes"])
     if values.get("is_default") and not pool["is_default"]:
         check_no_default(tx, pool["ip_version"])
     if pool["address_scope_id"]:
@@ -227,6 +229,11 @@ def change(tx: Tx, context: Context, pool: Row, values: dict[str, Any]) -> None:
         check_scope(tx, context, after)
     with rows.conflict(Conflict("The default subnet pool has just changed.")):
         rows.touch(tx, TABLE, pool["id"], **values)
+
+
+def check_number(held: list[str]) -> None:
+    if len(held) > MOST_PREFIXES:
+        raise prefix_update(f"It would have {len(held)} prefixes, of at most {MOST_PREFIXES}")
 
 
 def lock(tx: Tx, pool_id: str) -> None:
@@ -270,6 +277,7 @@ def remove_prefixes(tx: Tx, context: Context, pool_id: str, body: Any) -> list[s
         if prefixes.overlap(allocated(tx, pool["id"]), gone):
             raise prefix_update("One or more the prefixes to be removed is in use by a subnet")
         left = [str(net) for net in prefixes.without(pool["prefixes"], gone)]
+        check_number(left)
         rows.touch(tx, TABLE, pool["id"], prefixes=left)
     return list(get(tx, context, pool_id)["prefixes"])
 

@@ -50,7 +50,7 @@ def one(value: Any) -> str:
 
 def given(value: Any) -> list[str]:
     """Tags, each once, in order. BadRequest for too many."""
-    tags = sorted(set(a.list_of(one)(value)))
+    tags = sorted(set(a.checked("tags", a.list_of(one), value)))
     if len(tags) > MAX_TAGS:
         raise a.bad_request(f"Invalid input for tags. Reason: {len(tags)} tags are more than {MAX_TAGS}.")
     return tags
@@ -75,7 +75,7 @@ def put(tx: Tx, context: Context, collection: str, row_id: str, tags: list[str])
 def named(body: Any) -> list[str]:
     if not isinstance(body, dict) or not isinstance(body.get("tags"), list):
         raise a.bad_request('Invalid tags body: it is {"tags": [names]}.')
-    return [one(tag) for tag in body["tags"]]
+    return list(a.checked("tags", a.list_of(one), body["tags"]))
 
 
 def replace(tx: Tx, context: Context, collection: str, row_id: str, body: Any) -> list[str]:
