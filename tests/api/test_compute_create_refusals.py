@@ -103,6 +103,8 @@ def test_other_words_of_the_body(nova: Nova) -> None:
     twice = {"uuid": NOWHERE, "source_type": "volume", "destination_type": "volume"}
     refused(nova, 400, f"volume {NOWHERE} is named more than once", imageRef=None, block_device_mapping_v2=[
         {**twice, "boot_index": 0}, {**twice, "boot_index": 1}])  # fmt: skip
+    blank = {"boot_index": -1, "source_type": "blank", "destination_type": "volume", "volume_size": 1}
+    refused(nova, 400, "105 devices are more than a server can have", block_device_mapping_v2=[blank] * 104)
     for key, value, words in (
         ("disk_bus", "floppy", "disk bus floppy is not valid"),
         ("device_type", "tape", "device type tape is not valid"),

@@ -69,6 +69,12 @@ def test_wrong_registered_limits(keystone: Keystone, asked: dict[str, Any], stat
     assert answer.status_code == status, answer.text
 
 
+@pytest.mark.parametrize("kind", ["registered_limits", "limits"])
+def test_one_request_makes_so_many_limits_and_no_more(keystone: Keystone, kind: str) -> None:
+    refused = keystone.post(f"/v3/{kind}", {kind: [{}] * 501}, keystone.login("admin", system="all"))
+    assert refused.status_code == 400 and "is too long" in refused.text
+
+
 def test_limits_of_projects_and_domains(keystone: Keystone) -> None:
     base, demo, ids = register(keystone), keystone.login("demo", project="demo"), keystone.ids
     made = limit(keystone, base, project_id=ids["projects"]["demo"], description="d")

@@ -142,6 +142,18 @@ def test_tags_all_at_once(glance: Glance) -> None:
     assert [each["name"] for each in glance("GET", f"{path}?sort_key=name&limit=1").json()["tags"]] == ["c"]
 
 
+@pytest.mark.parametrize("kind", ["objects", "tags", "resource_type_associations"])
+def test_one_request_defines_so_many_and_no_more(glance: Glance, kind: str) -> None:
+    """Each is a row of its own, and meanwhile nobody else writes."""
+    many = [{"name": str(number)} for number in range(1001)]
+    refused = admin(glance, "POST", "/metadefs/namespaces", {"namespace": "N", kind: many})
+    assert refused.status_code == 400 and "at most 1000" in refused.text
+    if kind == "tags":
+        tags = f"{made(glance)}/tags"
+        assert admin(glance, "POST", tags, {kind: many}).status_code == 400
+        assert admin(glance, "POST", tags, {kind: many[1:]}).status_code == 201
+
+
 def test_resource_types(glance: Glance) -> None:
     path = f"{made(glance)}/resource_types"
     known = [each["name"] for each in glance("GET", "/metadefs/resource_types").json()["resource_types"]]

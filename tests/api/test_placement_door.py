@@ -246,6 +246,22 @@ def test_what_a_provider_has_is_shown_and_removed_piece_by_piece(placement: Plac
     assert placement("GET", f"{path}/inventories").json()["inventories"] == {}
 
 
+def test_one_request_has_so_many_and_no_more(placement: Placement) -> None:
+    """Each is looked up, or a row of its own; and what is of the wrong kind is told before what is there twice."""
+    host = placement.host("host", VCPU=2000)
+    path, ids = f"/resource_providers/{host}", [str(uuid.uuid4()) for _ in range(1001)]
+    claim = {"allocations": {host: {"resources": {"VCPU": 1}}}, "project_id": "p", "user_id": "u",
+             "consumer_generation": None, "consumer_type": "INSTANCE"}  # fmt: skip
+    for number, status in ((1000, 200), (1001, 400)):
+        generation = placement("GET", path).json()["generation"]
+        body: dict[str, Any] = {"resource_provider_generation": generation, "aggregates": ids[:number]}
+        assert placement("PUT", f"{path}/aggregates", body).status_code == status
+    for number, status in ((1001, 400), (1000, 204)):
+        assert placement("POST", "/allocations", dict.fromkeys(ids[:number], claim)).status_code == status
+    mixed = {"resource_provider_generation": 0, "traits": ["A", 1] * 400}
+    assert "not of type" in error(placement("PUT", f"{path}/traits", mixed), 400)["detail"]
+
+
 def test_one_uuid_written_in_two_ways_is_refused(placement: Placement) -> None:
     """Each would take the other's place, or both the same row."""
     host, consumer = placement.host("host", VCPU=8), str(uuid.uuid4())

@@ -89,6 +89,7 @@ def test_lists_are_filtered_sorted_and_paged(cinder: Cinder) -> None:
         return [volume["name"] for volume in answer.json()["volumes"]]
 
     assert names("") == ["v2", "v1", "v0"]
+    assert names("sort=name:asc,name:desc") == ["v0", "v1", "v2"]  # a key's first place counts
     assert names("sort=name:asc") == ["v0", "v1", "v2"] and names("sort_key=name&sort_dir=desc") == ["v2", "v1", "v0"]
     assert names("name=v1") == ["v1"] and names("name~=v") == ["v2", "v1", "v0"]
     assert names("status=available&bootable=false&availability_zone=nova") == ["v2", "v1", "v0"]

@@ -11,6 +11,7 @@ from kilonova.model.hardware import DISK_PREFIXES
 from kilonova.web import nesting
 from kilonova.web.validate import TRUE
 
+MOST = 26 * len(set(DISK_PREFIXES.values()))  # each disk's name has one letter
 DEVICE_TYPES = ("disk", "cdrom", "lun")
 INVALID = "Block Device Mapping is Invalid: "
 BOOT_SEQUENCE = f"{INVALID}Boot sequence for the instance and image/block device mapping combination is not valid."
@@ -99,6 +100,8 @@ def merged(devices: list[Device], image_id: str, image_devices: list[Device]) ->
 
 def check(devices: list[Device], flavor: sa.RowMapping, image_id: str) -> None:
     """BadRequest for what cannot be: a boot order with holes, local disks beyond the flavor's, volumes without a size."""
+    if len(devices) > MOST:
+        raise BadRequest(f"{INVALID}{len(devices)} devices are more than a server can have: {MOST}.")
     order = sorted(device.boot_index for device in devices if device.boot_index is not None and device.boot_index >= 0)
     if order != list(range(len(order))) or not order:
         raise BadRequest(BOOT_SEQUENCE)

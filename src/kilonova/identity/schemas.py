@@ -240,7 +240,7 @@ def several(key: str, properties: Schema, required: tuple[str, ...], **more: Any
         "additionalProperties": False,
         **more,
     }
-    listed = {"type": "array", "items": item, "minItems": 1}
+    listed = {"type": "array", "maxItems": 500, "items": item, "minItems": 1}  # nobody else writes meanwhile
     return {"type": "object", "properties": {key: listed}, "required": [key], "additionalProperties": False}
 
 

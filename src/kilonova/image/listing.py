@@ -68,7 +68,10 @@ def _order(call: Call) -> Order:
     for way in dirs:
         if way not in ("asc", "desc"):
             raise BadRequest(f"Invalid sort direction: {way}")
-    return [(key, (dirs[place] if len(dirs) > 1 else dirs[0]) == "desc") for place, key in enumerate(keys)]
+    order: dict[str, bool] = {}  # a key's first place counts
+    for place, key in enumerate(keys):
+        order.setdefault(key, (dirs[place] if len(dirs) > 1 else dirs[0]) == "desc")
+    return list(order.items())
 
 
 def _boolean(call: Call, key: str, default: bool | None) -> bool | None:

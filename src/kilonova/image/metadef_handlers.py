@@ -229,6 +229,7 @@ def create_tags(call: Call) -> dict[str, Any]:
     """All that the namespace then has; with `X-Openstack-Append`, beside those that it had."""
     namespace = _namespace(call)
     names = [each["name"] for each in _body(call, schemas.TAGS)["tags"]]
+    metadefs.check_number("tag", len(names))
     append = call.headers.get("x-openstack-append", "").strip().lower() in TRUE
     if names and not append:
         metadefs.drop(call.tx, namespace, "tag")

@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.image.tables import DEFINITIONS, NAMESPACES, RESOURCE_TYPES
-from kilonova.model.errors import Conflict, Forbidden, NotFound
+from kilonova.model.errors import BadRequest, Conflict, Forbidden, NotFound
 from kilonova.model.ids import iso, new_id, now
 from kilonova.web.call import Context
 
 Row = sa.RowMapping
+MOST = 1000  # of a kind in one request: each takes its time, while nobody else writes
 OWN = ("namespace", "display_name", "description", "visibility", "protected", "owner")
 # Those that Glance's own definitions are about, in every cloud.
 KNOWN_TYPES = ("OS::Cinder::Volume", "OS::Glance::Image", "OS::Nova::Aggregate", "OS::Nova::Flavor", "OS::Nova::Server",
@@ -69,11 +70,18 @@ def create_namespace(tx: Tx, context: Context, body: Mapping[str, Any]) -> Row:
         raise Conflict(f"The metadata definition namespace={row['namespace']} already exists.")
     made = get_namespace(tx, context, row["namespace"])
     for kind, key in (("resource_type", "resource_type_associations"), ("object", "objects"), ("tag", "tags")):
+        check_number(kind, len(body.get(key, ())))
         for each in body.get(key, ()):
             add(tx, made, kind, each["name"], each)
+    check_number("property", len(body.get("properties", {})))
     for name, each in body.get("properties", {}).items():
         add(tx, made, "property", name, each)
     return made
+
+
+def check_number(kind: str, number: int) -> None:
+    if number > MOST:
+        raise BadRequest(f"The request has {number} of kind {kind}, of at most {MOST}.")
 
 
 def _own(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -125,8 +125,7 @@ def replace(tx: Tx, claims: list[Claim]) -> None:
     What raises has changed no allocation, so that a caller may go on to its next candidate in the same transaction.
     Raises BadRequest (no such provider, class), OverCapacity (does not fit), Conflict (a generation has moved on).
     """
-    for claim in claims:
-        _check(tx, claim)
+    _check(tx, claims)
     consumers = [claim.consumer for claim in claims]
     for provider, wanted in sorted(_by_provider(claims).items()):
         row = providers.get(tx, provider)
@@ -137,22 +136,27 @@ def replace(tx: Tx, claims: list[Claim]) -> None:
         _write(tx, claim)
 
 
-def _check(tx: Tx, claim: Claim) -> None:
-    for provider, resources in claim.resources.items():
-        if tx.first(sa.select(PROVIDERS.c.uuid).where(PROVIDERS.c.uuid == provider)) is None:
-            raise BadRequest(f"Allocation for resource provider '{provider}' that does not exist.")
-        unknown = names.unknown_classes(tx, resources)
-        if unknown:
-            raise BadRequest(
-                f"Unable to allocate inventory for consumer {claim.consumer}: No such resource class {unknown[0]}."
+def _check(tx: Tx, claims: list[Claim]) -> None:
+    """What the claims name is looked up at once: one may have thousands of providers."""
+    named = {provider for claim in claims for provider in claim.resources}
+    known = set(tx.execute(sa.select(PROVIDERS.c.uuid).where(PROVIDERS.c.uuid.in_(named))).scalars())
+    classes = {name for claim in claims for resources in claim.resources.values() for name in resources}
+    unknown = names.unknown_classes(tx, classes)
+    for claim in claims:
+        for provider, resources in claim.resources.items():
+            if provider not in known:
+                raise BadRequest(f"Allocation for resource provider '{provider}' that does not exist.")
+            if bad := [name for name in unknown if name in resources]:
+                raise BadRequest(
+                    f"Unable to allocate inventory for consumer {claim.consumer}: No such resource class {bad[0]}."
+                )
+        present = tx.scalar(sa.select(CONSUMERS.c.generation).where(CONSUMERS.c.uuid == claim.consumer))
+        if claim.check_generation and present != claim.generation:
+            expected = "null" if present is None else present
+            raise Conflict(
+                f"consumer generation conflict - expected {expected} but got {claim.generation}",
+                code=providers.CONCURRENT_UPDATE,
             )
-    present = tx.scalar(sa.select(CONSUMERS.c.generation).where(CONSUMERS.c.uuid == claim.consumer))
-    if claim.check_generation and present != claim.generation:
-        expected = "null" if present is None else present
-        raise Conflict(
-            f"consumer generation conflict - expected {expected} but got {claim.generation}",
-            code=providers.CONCURRENT_UPDATE,
-        )
 
 
 def _by_provider(claims: list[Claim]) -> dict[str, dict[str, list[int]]]:
@@ -238,8 +242,7 @@ def reshape(tx: Tx, inventories: Mapping[str, tuple[int, Mapping[str, Any]]], cl
     The allocations named are lifted first and set again last, so that an inventory in use may move with its users.
     """
     consumers = [claim.consumer for claim in claims]
-    for claim_ in claims:
-        _check(tx, claim_)
+    _check(tx, claims)
     tx.execute(ALLOCATIONS.delete().where(ALLOCATIONS.c.consumer.in_(consumers)))
     for provider, (generation, wanted) in inventories.items():
         row = tx.first(sa.select(PROVIDERS).where(PROVIDERS.c.uuid == provider))

@@ -298,8 +298,8 @@ def set_traits(tx: Tx, row: Row, wanted: Iterable[str]) -> int:
         raise BadRequest(f"No such trait {', '.join(unknown)}")
     generation = swap_generation(tx, row["uuid"], row["generation"])
     tx.execute(PROVIDER_TRAITS.delete().where(PROVIDER_TRAITS.c.provider == row["uuid"]))
-    for trait in wanted:
-        tx.execute(PROVIDER_TRAITS.insert().values(provider=row["uuid"], trait=trait))
+    if wanted:
+        tx.execute(PROVIDER_TRAITS.insert(), [{"provider": row["uuid"], "trait": trait} for trait in wanted])
     return generation
 
 

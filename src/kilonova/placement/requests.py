@@ -199,14 +199,19 @@ def _check_keys(call: Call) -> None:
 def _groups(call: Call) -> dict[str, Group]:
     pattern = KEY_1_33 if call.since(33) else KEY
     groups: dict[str, Group] = {}
+    seen: set[str] = set()
     for key, value in call.query:
         match = pattern.fullmatch(key)
         if not match or key in ("limit", "group_policy", "root_required", "same_subtree"):
             continue
+        again = key in seen
+        seen.add(key)
         kind, suffix = match.group(1), match.group(2) or ""
         group = groups.setdefault(suffix, Group())
         if kind == "resources":
             group.resources = parse_resources(value)
+        elif kind in ("required", "member_of") and again:
+            continue  # all its values were taken at the first
         elif kind == "required":
             group.required, group.forbidden = parse_traits(call, key)
         elif kind == "member_of":

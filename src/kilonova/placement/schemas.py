@@ -12,6 +12,9 @@ UUID = {"type": "string", "format": "uuid"}
 OWNER = {"type": "string", "minLength": 1, "maxLength": 255}
 
 
+MOST = 1000  # consumers, traits or aggregates of one request: each takes its time, while nobody else writes
+
+
 def record(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
@@ -65,13 +68,13 @@ CUSTOM_CLASS = record(
 )  # fmt: skip
 TRAITS = record(
     {
-        "traits": {"type": "array", "uniqueItems": True, "items": {**CLASS_NAME, "minLength": 1}},
+        "traits": {"type": "array", "maxItems": MOST, "items": {**CLASS_NAME, "minLength": 1}, "uniqueItems": True},
         "resource_provider_generation": {"type": "integer"},
     },
     "traits",
     "resource_provider_generation",
 )
-UUIDS = {"type": "array", "items": UUID, "uniqueItems": True}
+UUIDS = {"type": "array", "maxItems": MOST, "items": UUID, "uniqueItems": True}
 
 
 def aggregates(version: Version) -> Any:
@@ -118,7 +121,7 @@ def allocation(version: Version, may_be_empty: bool | None = None) -> Any:
 
 
 def allocations(version: Version) -> Any:
-    return mapping(UUID_KEY, allocation(version, may_be_empty=True), least=1)
+    return {"maxProperties": MOST, **mapping(UUID_KEY, allocation(version, may_be_empty=True), least=1)}
 
 
 def reshape(version: Version) -> Any:

@@ -57,11 +57,11 @@ def delete_type(tx: Tx, row: sa.RowMapping) -> None:
 def create(tx: Tx, context: Context, asked: dict[str, Any]) -> sa.RowMapping:
     """An empty group, which is there at once. `asked`: name, description, group_type, volume_types, availability_zone."""
     group_type = get_type(tx, context, asked["group_type"])
-    wanted = [types.by_name_or_id(tx, context, word)["id"] for word in asked["volume_types"]]
+    wanted = [types.by_name_or_id(tx, context, word)["id"] for word in dict.fromkeys(asked["volume_types"])]
     zone = asked.get("availability_zone") or services.ZONE
     if zone not in services.zones(tx):
         raise bad_input(f"Availability zone '{zone}' is invalid.")
-    values = {"volume_type_ids": sorted(set(wanted), key=wanted.index), "availability_zone": zone}
+    values = {"volume_type_ids": list(dict.fromkeys(wanted)), "availability_zone": zone}
     return _insert(tx, context, asked, group_type["id"], {**values, "status": "available"})
 
 

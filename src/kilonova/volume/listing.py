@@ -180,12 +180,12 @@ def order(call: Call) -> list[tuple[str, bool]]:
         pairs = [part.partition(":") for part in given.strip().split(",")]
     else:
         pairs = [(call.arg("sort_key") or "created_at", ":", call.arg("sort_dir") or "desc")]
-    out = []
+    out: dict[str, bool] = {}  # a key's first place counts
     for key, _, way in pairs:
         if (way.strip() or "desc") not in ("asc", "desc"):
             raise BadRequest("Invalid input received: Unknown sort direction, must be one of: asc, desc.")
-        out.append((key.strip(), (way.strip() or "desc") == "desc"))
-    return out
+        out.setdefault(key.strip(), (way.strip() or "desc") == "desc")
+    return list(out.items())
 
 
 def _sort(rows: list[Row], call: Call, listed: Listed) -> None:

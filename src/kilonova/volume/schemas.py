@@ -6,6 +6,7 @@ from kilonova.web.call import Version
 
 Schema = dict[str, Any]
 MAX_INT = 0x7FFFFFFF
+MOST_QUOTAS = 10_000  # three a volume type
 
 NAME: Schema = {"type": ["string", "null"], "maxLength": 255}
 REQUIRED_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"\S"}
@@ -92,14 +93,14 @@ QOS_KEYS = wrapped("keys", {"type": "array", "items": {"type": "string", "maxLen
 
 QUOTA_SET = wrapped(
     "quota_set",
-    {"type": "object", "minProperties": 1,
+    {"type": "object", "minProperties": 1, "maxProperties": MOST_QUOTAS,
      "additionalProperties": {"anyOf": [{"type": "integer", "minimum": -1, "maximum": MAX_INT},
                                         {"type": "string", "pattern": "^-1$|^[0-9]{1,9}$"}]},
      "properties": {"tenant_id": {}, "project_id": {}, "id": {}}},
 )  # fmt: skip
 QUOTA_CLASS = wrapped(
     "quota_class_set",
-    {"type": "object",
+    {"type": "object", "maxProperties": MOST_QUOTAS,
      "additionalProperties": {"anyOf": [{"type": "integer", "minimum": -1, "maximum": MAX_INT},
                                         {"type": "string", "pattern": "^-1$|^[0-9]{1,9}$"}]},
      "properties": {"class_name": {}, "id": {}}},

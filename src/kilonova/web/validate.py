@@ -86,4 +86,5 @@ def check(body: Any, schema: Any, *, relaxed: bool = False) -> None:
     message = (
         f"Invalid input for field/attribute {place}. Value: {error.instance!r:.200}. " if place else "Invalid input: "
     )
-    raise BadRequest(message + error.message[:500])
+    why = error.message  # what it is, and then what is wrong with it
+    raise BadRequest(message + (why if len(why) <= 500 else f"{why[:350]}…{why[-150:]}"))
