@@ -131,6 +131,9 @@ def test_keypairs(nova: Nova) -> None:
         assert key.public_key()
         assert ("type" in pair) == (version != "2.1")
     assert nova.post("/os-keypairs", {"keypair": {"name": "none"}}).status_code == 400  # since 2.92 a key must be sent
+    filed = nova.post("/os-keypairs", {"keypair": {"name": "filed", "public_key": f"{KEY}\n"}})
+    assert filed.json()["keypair"]["public_key"] == f"{KEY}\n"  # as it was given
+    assert nova.delete("/os-keypairs/filed").status_code == 204
     made = nova.post("/os-keypairs", {"keypair": {"name": "mine", "public_key": KEY}})
     assert made.status_code == 201
     assert made.json()["keypair"]["fingerprint"].count(":") == 15
@@ -219,6 +222,27 @@ def test_a_silent_host_is_down(nova: Nova) -> None:
     assert nova.put("/os-services/enable", old, ADMIN, "2.1").json()["service"]["status"] == "enabled"
     assert nova.delete(path, ADMIN).status_code == 204
     assert nova.get("/os-services", ADMIN).json() == {"services": []}
+
+
+@pytest.mark.parametrize("version", ["2.1", "2.52", LATEST])
+def test_the_control_side_has_its_services(nova: Nova, version: str) -> None:
+    listed = nova.get("/os-services", ADMIN, version).json()["services"]
+    assert [(each["binary"], each["zone"], each["state"]) for each in listed] == [
+        ("nova-compute", "nova", "up"), ("nova-conductor", "internal", "up"), ("nova-scheduler", "internal", "up"),
+    ]  # fmt: skip
+    assert len({each["id"] for each in listed}) == 3 and listed[1].keys() == listed[0].keys()
+    [scheduler] = nova.get("/os-services?binary=nova-scheduler&host=host-1", ADMIN, version).json()["services"]
+    words = "Updating a nova-scheduler service is not supported."
+    if version == LATEST:
+        answers = [nova.put(f"/os-services/{scheduler['id']}", {"status": "disabled"}, ADMIN)]
+        answers.append(nova.delete(f"/os-services/{scheduler['id']}", ADMIN))
+    else:
+        old = {"host": "host-1", "binary": "nova-scheduler"}
+        answers = [nova.put("/os-services/disable", old, ADMIN, version)]
+    for answer in answers:
+        assert answer.status_code == 400 and words in answer.text
+    internal = nova.get("/os-availability-zone/detail", ADMIN, version).json()["availabilityZoneInfo"][0]
+    assert internal["zoneName"] == "internal" and set(internal["hosts"]["host-1"]) == {"nova-conductor", "nova-scheduler"}
 
 
 @pytest.mark.parametrize("version", ["2.1", "2.36", "2.39", "2.50", "2.57", LATEST])

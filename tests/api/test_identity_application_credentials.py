@@ -194,6 +194,14 @@ def test_no_rules_at_all_allow_nothing(keystone: Keystone) -> None:
     assert keystone.get("/v3/regions", token).status_code == 401
 
 
+def test_access_rules_are_told_as_they_were_made(keystone: Keystone) -> None:
+    demo = keystone.login("demo", project="demo")
+    rules = [{"service": "compute", "method": "GET", "path": f"/v2.1/{place}"} for place in "fcbeda"]
+    make(keystone, demo, access_rules=rules)
+    told = keystone.get(path(keystone, kind="access_rules"), demo).json()["access_rules"]
+    assert [row["path"] for row in told] == [rule["path"] for rule in rules]
+
+
 def test_access_rules_are_shared_and_kept_while_in_use(keystone: Keystone) -> None:
     demo = keystone.login("demo", project="demo")
     rule = {"service": "compute", "method": "GET", "path": "/v2.1/servers"}

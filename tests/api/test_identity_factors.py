@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import time
 from typing import Any
 
@@ -132,6 +133,30 @@ def test_a_signature_gets_a_token_for_a_service(keystone: Keystone, version: str
     wrong = {**signed(key, version), "signature": "x"}
     assert keystone.post("/v3/ec2tokens", {"credentials": wrong}).status_code == 401
     assert keystone.post("/v3/ec2tokens", {"credentials": signed(key, version)}, demo).status_code == 403
+
+
+@pytest.mark.parametrize("version", [1, 4])
+def test_an_object_store_learns_who_signed(keystone: Keystone, version: int) -> None:
+    demo = keystone.login("demo", project="demo")
+    key = key_of(keystone, demo)
+    if version == 1:
+        text = "GET\n\n\n\nx-amz-date:Tue, 27 Mar 2007 19:36:42 +0000\n/bucket/key"
+        signature = base64.b64encode(hmac.digest(key["secret"].encode(), text.encode(), "sha1")).decode()
+    else:
+        text = f"AWS4-HMAC-SHA256\n20260102T030405Z\n20260102/RegionOne/s3/aws4_request\n{'0' * 64}"
+        mac = f"AWS4{key['secret']}".encode()
+        for part in ("20260102", "RegionOne", "s3", "aws4_request"):
+            mac = hmac.digest(mac, part.encode(), "sha256")
+        signature = hmac.new(mac, text.encode(), "sha256").hexdigest()
+    asked = {"access": key["access"], "signature": signature, "token": base64.urlsafe_b64encode(text.encode()).decode()}
+    answer = keystone.post("/v3/s3tokens", {"credentials": asked})
+    assert answer.status_code == 200 and answer.json()["token"]["user"]["name"] == "demo"
+    assert "X-Subject-Token" not in answer.headers
+    other = base64.urlsafe_b64encode(text.replace("s3/", "ec2/").replace("key", "kez").encode()).decode()
+    for wrong in ({"signature": "x"}, {"token": other}, {"token": ""}, {"token": 5}):
+        assert keystone.post("/v3/s3tokens", {"credentials": {**asked, **wrong}}).status_code == 401, wrong
+    assert keystone.post("/v3/s3tokens", {"credentials": {**asked, "token": "a"}}).status_code == 400
+    assert keystone.post("/v3/s3tokens", {"credentials": asked}, demo).status_code == 403
 
 
 def test_version_4_of_aws_own_example() -> None:

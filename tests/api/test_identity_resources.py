@@ -19,6 +19,15 @@ def names(answer: Any, kind: str) -> set[str]:
     return {row["name"] for row in answer.json()[kind]}
 
 
+def test_a_domain_s_own_role_is_given_on_any_domain_but_not_in_another_s_project(keystone: Keystone) -> None:
+    domain = keystone.post("/v3/domains", {"domain": {"name": "elsewhere"}}).json()["domain"]["id"]
+    role = keystone.post("/v3/roles", {"role": {"name": "own", "domain_id": "default"}}).json()["role"]["id"]
+    project = keystone.post("/v3/projects", {"project": {"name": "p", "domain_id": domain}}).json()["project"]["id"]
+    user = keystone.ids["users"]["demo"]
+    assert keystone.put(f"/v3/domains/{domain}/users/{user}/roles/{role}").status_code == 204
+    assert keystone.put(f"/v3/projects/{project}/users/{user}/roles/{role}").status_code == 403
+
+
 def test_discovery(keystone: Keystone) -> None:
     root = keystone.get("/", token="")
     assert root.status_code == 300

@@ -135,6 +135,13 @@ def test_refusals(lan: Lan) -> None:
     assert len(neutron.list("ports", "?device_owner=network:floatingip", ADMIN)) == 1
 
 
+def test_a_router_s_own_address_may_have_one(lan: Lan) -> None:
+    """Neutron: is_fip_serviced: every port but a DHCP server's."""
+    [port] = lan.neutron.list("ports", "?device_owner=network:router_interface")
+    made = lan.floating(port_id=port["id"])
+    assert (made["port_id"], made["fixed_ip_address"]) == (port["id"], address(port))
+
+
 def test_a_given_address(lan: Lan) -> None:
     floating = lan.floating(ADMIN, floating_ip_address="172.24.4.150", project_id=CONTEXTS[DEMO].project_id)
     assert (floating["floating_ip_address"], floating["project_id"]) == ("172.24.4.150", CONTEXTS[DEMO].project_id)

@@ -87,6 +87,11 @@ def test_qos_specs_are_bound_to_types(cinder: Cinder) -> None:
     assert cinder.put(f"{path}/delete_keys", {"keys": ["read_iops_sec"]}, ADMIN).status_code == 202
     assert cinder.get(path, ADMIN).json()["qos_specs"]["specs"] == {"write_iops_sec": "5"}
     assert cinder.put(f"{path}/delete_keys", {"keys": ["read_iops_sec"]}, ADMIN).status_code == 400
+    cinder.post("/qos-specs", {"qos_specs": {"name": "second"}}, ADMIN)
+    page = cinder.get("/qos-specs?limit=1", ADMIN).json()
+    assert [each["name"] for each in page["qos_specs"]] == ["second"]
+    rest = cinder.get(page["qos_specs_links"][0]["href"].partition("/v3")[2], ADMIN).json()
+    assert [each["name"] for each in rest["qos_specs"]] == ["q"] and "qos_specs_links" not in rest
     odd = {"qos_specs": {"ü": "1"}}
     assert cinder.put(path, odd, ADMIN).status_code == 400  # though such a key may be there from the start
     assert cinder.put(path, {"qos_specs": {"burst/s": None}}, ADMIN).status_code == 200

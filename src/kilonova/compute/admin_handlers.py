@@ -9,6 +9,7 @@ from kilonova.compute import schemas as s
 from kilonova.compute.tables import HOSTS, SERVERS
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Conflict, Forbidden, NotFound
+from kilonova.model.ids import now
 from kilonova.web import paging
 from kilonova.web.call import Call
 from kilonova.web.validate import TRUE, is_uuid
@@ -44,15 +45,28 @@ def zones_detail(call: Call) -> dict[str, Any]:
         }
         available = _available(members)
         out.append({"zoneName": name, "zoneState": {"available": available}, "hosts": services if available else None})
+    internal: dict[str, Any] = {}
+    for binary, (_, host) in hosts.parts(call.tx).items():
+        stamp = now().strftime("%Y-%m-%dT%H:%M:%S.%f")
+        internal.setdefault(host, {})[binary] = {"available": True, "active": True, "updated_at": stamp}
+    if internal:
+        out.insert(0, {"zoneName": hosts.INTERNAL, "zoneState": {"available": True}, "hosts": internal})
     return {"availabilityZoneInfo": out}
 
 
 def list_services(call: Call) -> dict[str, Any]:
     host, binary = call.arg("host"), call.arg("binary")
-    found = [
-        row for row in hosts.list_hosts(call.tx) if host in (None, row["hostname"]) and binary in (None, "nova-compute")
-    ]
-    return {"services": [views.service(call, row) for row in found]}
+    found = [views.service(call, row) for row in hosts.list_hosts(call.tx)]
+    parts = hosts.parts(call.tx).items()
+    found += [views.part(call, name, place, uuid, on) for place, (name, (uuid, on)) in enumerate(parts)]
+    return {"services": [each for each in found if host in (None, each["host"]) and binary in (None, each["binary"])]}
+
+
+def _refuse_part(call: Call, *, id: str = "", binary: str = "") -> None:
+    """Of nova-scheduler and nova-conductor nothing can be changed. In Nova's words."""
+    for name, (uuid, _) in hosts.parts(call.tx).items():
+        if id == uuid or binary == name:
+            raise BadRequest(f"Updating a {name} service is not supported. Only nova-compute services can be updated.")
 
 
 def update_service(call: Call) -> dict[str, Any]:
@@ -63,6 +77,7 @@ def update_service(call: Call) -> dict[str, Any]:
     call.check(body, s.update_service(call.version))
     if not is_uuid(id):
         raise BadRequest(f"Invalid uuid {id}")
+    _refuse_part(call, id=id)
     host = hosts.get_service(call.tx, id)
     changes: dict[str, Any] = {}
     if "status" in body:
@@ -94,6 +109,7 @@ def _service_action(call: Call) -> dict[str, Any]:
         changes = {"forced_down": str(body["forced_down"]).lower() in TRUE}
     else:
         raise NotFound("Unknown action")
+    _refuse_part(call, binary=body["binary"])
     host = hosts.find(call.tx, body["host"])
     if host is None or body["binary"] != "nova-compute":
         raise NotFound(f"Could not find binary {body['binary']} on host {body['host']}.")
@@ -107,6 +123,7 @@ def delete_service(call: Call) -> None:
     id = call.params["id"]
     if call.since(53) and not is_uuid(id):
         raise BadRequest(f"Invalid uuid {id}")
+    _refuse_part(call, id=id)
     if call.since(53):
         host = hosts.get_service(call.tx, id)
     else:

@@ -2,6 +2,7 @@
 
 import datetime
 from typing import Any
+from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 
@@ -15,6 +16,8 @@ from kilonova.web.validate import is_uuid, whole
 
 DOWN_AFTER = datetime.timedelta(seconds=60)  # Nova: service_down_time
 MAX_UNIT = 2147483647
+PARTS = ("nova-conductor", "nova-scheduler")
+INTERNAL = "internal"  # Nova: internal_service_availability_zone
 
 
 def report_inventory(tx: Tx, inventory: HostInventory) -> None:
@@ -97,6 +100,14 @@ def get_service(tx: Tx, id: str) -> sa.RowMapping:
     if row is None:
         raise NotFound(f"Service {id} could not be found.")
     return row
+
+
+def parts(tx: Tx) -> dict[str, tuple[str, str]]:
+    """nova-scheduler and nova-conductor: their uuids and host. They are parts of the process that answers, so they are up."""
+    first = next(iter(list_hosts(tx)), None)
+    if first is None:
+        return {}
+    return {binary: (str(uuid5(UUID(first["service_uuid"]), binary)), first["hostname"]) for binary in PARTS}
 
 
 def update_service(tx: Tx, host: sa.RowMapping, **fields: Any) -> sa.RowMapping:

@@ -63,7 +63,6 @@ def create(
     if public_key is None:
         private, public_key, print_ = keys.generate_ssh() if kind == "ssh" else keys.generate_x509(user_id)
     else:
-        public_key = public_key.strip() if kind == "ssh" else public_key
         print_ = keys.fingerprint(public_key) if kind == "ssh" else keys.fingerprint_x509(public_key)
     tx.execute(
         KEYPAIRS.insert().values(

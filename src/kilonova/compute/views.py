@@ -11,7 +11,7 @@ from kilonova.compute.actions import host_id
 from kilonova.compute.tables import SERVERS
 from kilonova.db.engine import Tx
 from kilonova.model import hardware
-from kilonova.model.ids import iso
+from kilonova.model.ids import iso, now
 from kilonova.web.call import Call
 
 STATUS = {  # vm_state → status, but for these task states (Nova: common._STATE_MAP)
@@ -299,6 +299,21 @@ def service(call: Call, host: sa.RowMapping) -> dict[str, Any]:
         "disabled_reason": host["disabled_reason"],
     }
     return body | {"forced_down": host["forced_down"]} if call.since(11) else body
+
+
+def part(call: Call, binary: str, place: int, uuid: str, host: str) -> dict[str, Any]:
+    """One of hosts.parts. `place`: which of them, of which its number is made before there are uuids."""
+    body = {
+        "id": uuid if call.since(53) else hosts.MAX_UNIT - place,
+        "binary": binary,
+        "host": host,
+        "zone": hosts.INTERNAL,
+        "status": "enabled",
+        "state": "up",
+        "updated_at": _stamp(now()),
+        "disabled_reason": None,
+    }
+    return body | {"forced_down": False} if call.since(11) else body
 
 
 def hypervisor(call: Call, host: sa.RowMapping, used: Mapping[str, int] | None) -> dict[str, Any]:

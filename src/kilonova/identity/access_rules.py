@@ -3,6 +3,8 @@
 Kept for each user and shared by that user's credentials; `web/access_rules.py` holds requests against them.
 """
 
+import datetime
+
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
@@ -10,7 +12,7 @@ from kilonova.identity import access, views
 from kilonova.identity.records import Row, insert, not_found, row_of, select
 from kilonova.identity.tables import ACCESS_RULES, APPLICATION_CREDENTIALS
 from kilonova.model.errors import Forbidden
-from kilonova.model.ids import new_hex_id
+from kilonova.model.ids import new_hex_id, now
 from kilonova.web.call import Call
 
 R = ACCESS_RULES.c
@@ -39,7 +41,7 @@ def ensure(tx: Tx, user_id: str, asked: list[Row]) -> list[str]:
         key = row["id"] if row else new_hex_id()
         if row is None:
             new = {part: rule[part] for part in PARTS}
-            insert(tx, ACCESS_RULES, "access_rule", {"id": key, "user_id": user_id, **new})
+            insert(tx, ACCESS_RULES, "access_rule", {"id": key, "user_id": user_id, "created_at": now(), **new})
         found.append(key)
     return list(dict.fromkeys(found))
 
@@ -47,7 +49,9 @@ def ensure(tx: Tx, user_id: str, asked: list[Row]) -> list[str]:
 def index(call: Call) -> Row:
     access.refuse_trust(call, "access rules")
     user = access.owner(call, "identity:list_access_rules")
-    return views.collection(call, "access_rules", select(call, ACCESS_RULES, PARTS, R.user_id == user["id"]), view)
+    rows = select(call, ACCESS_RULES, PARTS, R.user_id == user["id"])
+    rows.sort(key=lambda row: row["created_at"] or datetime.datetime.min)  # as they were made
+    return views.collection(call, "access_rules", rows, view)
 
 
 def fetch(call: Call, action: str) -> Row:

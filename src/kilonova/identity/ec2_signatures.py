@@ -26,6 +26,37 @@ def fits(secret: str, asked: Asked) -> bool:
     return any(hmac.compare_digest(each.encode(), given.encode()) for each in found)
 
 
+def fits_s3(secret: str, asked: Asked) -> bool:
+    """The same for `token`, which is the signed text itself in base64, as an object store has it (Keystone: s3tokens)."""
+    given, token = asked.get("signature"), asked.get("token")
+    try:
+        text = base64.urlsafe_b64decode(token).decode() if isinstance(token, str) else ""
+    except ValueError as error:
+        raise BadRequest("Invalid input: token is the signed text, in base64.") from error
+    if not text or not isinstance(given, str):
+        return False
+    found = _s3_version_4(secret, text) if text.startswith("AWS4") else _base64(secret, "sha1", text)
+    return hmac.compare_digest(found.encode(), given.encode())
+
+
+def _s3_version_4(secret: str, text: str) -> str:
+    """`text`: the algorithm, the time, the scope and the canonical request's hash, a line each. "" for any other."""
+    algorithm, _, rest = text.partition("\n")
+    lines = rest.split("\n")
+    scope = lines[1].split("/") if len(lines) == 3 else []
+    if algorithm != ALGORITHM or len(scope) != 4 or scope[2:] != ["s3", "aws4_request"]:
+        return ""
+    return hmac.new(_scope_key(secret, scope), text.encode(), "sha256").hexdigest()
+
+
+def _scope_key(secret: str, scope: list[str]) -> bytes:
+    """Of a day, region and service. `scope`: these, and the word that ends it."""
+    key = f"AWS4{secret}".encode()
+    for text in (*scope[:3], "aws4_request"):
+        key = hmac.digest(key, text.encode(), "sha256")
+    return key
+
+
 def sign(secret: str, asked: Asked) -> str:
     """BadRequest when what would have to be signed is not all there."""
     params = asked.get("params") or {}
@@ -77,7 +108,7 @@ def version_4(secret: str, asked: Asked, params: Asked, headers: Asked) -> str:
         return str(params[f"X-Amz-{name}"])
 
     scope = part("Credential").split("/")[1:]
-    date, region, service = scope[0], scope[1], scope[2]
+    date = scope[0]
     when = str(headers.get("X-Amz-Date") or params["X-Amz-Date"])
     if not date or not when.startswith(date):
         raise BadRequest("Request date mismatch error.")
@@ -95,8 +126,6 @@ def version_4(secret: str, asked: Asked, params: Asked, headers: Asked) -> str:
             str(asked["body_hash"]),
         )
     )
-    key = f"AWS4{secret}".encode()
-    for text in (date, region, service, "aws4_request"):
-        key = hmac.digest(key, text.encode(), "sha256")
+    key = _scope_key(secret, scope)
     hashed = hashlib.sha256(request.encode()).hexdigest()
     return hmac.new(key, "\n".join((ALGORITHM, when, "/".join(scope), hashed)).encode(), "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""POST /v3/ec2tokens: a token for who signed a request with an EC2 key. For services, which got that request."""
+"""POST /v3/ec2tokens and /v3/s3tokens: who signed a request with an EC2 key. For services, which got that request."""
 
 import datetime
 import time
@@ -18,6 +18,23 @@ LIFETIME = 900.0  # seconds that a signature is good for: Keystone's [credential
 
 
 def issue(call: Call) -> Reply:
+    row, blob, asked = _named(call)
+    if not ec2_signatures.fits(str(blob.get("secret", "")), asked):
+        raise Unauthorized("Invalid EC2 signature.")
+    check_time(asked)
+    return _grant(call, row, blob)
+
+
+def validate_s3(call: Call) -> Reply:
+    """Of an object store, which has the text that was signed; who signed it is told, and the token itself is kept back."""
+    row, blob, asked = _named(call)
+    if not ec2_signatures.fits_s3(str(blob.get("secret", "")), asked):
+        raise Unauthorized("Credential signature mismatch")
+    return Reply(_grant(call, row, blob).body, 200)
+
+
+def _named(call: Call) -> tuple[Row, Row, Row]:
+    """The credential that the request names, what it holds, and what is asked of it."""
     body = call.body
     if not isinstance(body, dict) or not body:
         raise BadRequest(f"request must include a request body. {ASKED_WRONG}")
@@ -31,9 +48,10 @@ def issue(call: Call) -> Reply:
     blob = credentials.ec2_blob(row["blob"])
     if not asked.get("signature"):
         raise Unauthorized("EC2 signature not supplied.")
-    if not ec2_signatures.fits(str(blob.get("secret", "")), asked):
-        raise Unauthorized("Invalid EC2 signature.")
-    check_time(asked)
+    return row, blob, asked
+
+
+def _grant(call: Call, row: Row, blob: Row) -> Reply:
     proof, scope = call.database.read(lambda tx: proof_of(tx, row, blob))
     return auth.grant(call, proof, scope, 200)
 

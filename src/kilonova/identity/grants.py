@@ -106,7 +106,7 @@ def check(call: Call) -> None:
 def give(call: Call) -> None:
     grant = read_grant(call, True, "identity:create_grant")
     role, given = _role(call, grant, "identity:create_grant")
-    if role["domain_id"] not in ("", grant.domain_id):
+    if grant.target_type == "project" and role["domain_id"] not in ("", grant.domain_id):
         raise forbidden(f"Project {grant.target_id} must be in the same domain as the role {role['id']} being assigned")
     if not given:
         insert_new(call.tx.connection, ASSIGNMENTS, {**grant.values, "role_id": role["id"]})

@@ -154,6 +154,7 @@ POLICY: dict[str, Rule] = {
     "identity:update_consumer": admin,
     "identity:delete_consumer": admin,
     "identity:ec2tokens": admin_or_service,
+    "identity:s3tokens": admin_or_service,
     "identity:list_revoke_events": admin_or_service,
     "identity:revoke_tokens_of_user": admin,
 }

@@ -296,6 +296,7 @@ OTHERS: Mapping[str, Route] = {
     ),
     "DELETE /v3/OS-OAUTH1/consumers/{consumer_id}": Route(consumers.delete, "identity:delete_consumer", 204),
     "POST /v3/ec2tokens": Route(ec2tokens.issue, "identity:ec2tokens", 200, tx="none"),
+    "POST /v3/s3tokens": Route(ec2tokens.validate_s3, "identity:s3tokens", 200, tx="none"),
     "GET /v3/OS-REVOKE/events": Route(revocations.index, "identity:list_revoke_events"),
     "DELETE /v3/users/{id}/tokens": Route(revocations.end_tokens, "identity:revoke_tokens_of_user", 204),
 }

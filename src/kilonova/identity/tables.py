@@ -180,6 +180,7 @@ ACCESS_RULES = sa.Table(
     sa.Column("service", sa.String(64), nullable=False),
     sa.Column("method", sa.String(16), nullable=False),
     sa.Column("path", sa.String(255), nullable=False),
+    sa.Column("created_at", sa.DateTime),  # none: before these were kept
     sa.UniqueConstraint("user_id", "service", "path", "method"),
 )
 

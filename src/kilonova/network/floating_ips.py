@@ -19,7 +19,7 @@ from kilonova.web.call import Call, Context
 TABLE = tables.FLOATING_IPS
 OWNER = "network:floatingip"
 PATIENCE = 2.0  # seconds
-NOT_SERVED = ("network:floatingip", "network:router_gateway", "network:dhcp", "network:router_interface")
+NOT_SERVED = ("network:floatingip", "network:router_gateway", "network:dhcp")
 
 ATTRIBUTES = {
     "floating_network_id": a.Attribute(a.identifier, default=a.REQUIRED, put=False),

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from kilonova.model.errors import BadRequest, NotFound
 from kilonova.model.ids import read_time
-from kilonova.volume.requests import boolean, flag, root
+from kilonova.volume.requests import boolean, flag, missing, root
 from kilonova.web.call import Call
 
 Row = sa.RowMapping
@@ -201,6 +201,20 @@ def sort(rows: list[Row], call: Call, table: sa.FromClause, columns: Mapping[str
         if column not in table.c:
             raise BadRequest("Invalid input received: Sort key supplied is invalid: " + key)
         rows.sort(key=lambda row: (row[column] is not None, _plain(row[column])), reverse=descending)
+
+
+def cut(call: Call, rows: list[Row], what: str, collection: str) -> tuple[list[Row], list[dict[str, str]]]:
+    """Those behind the marker, as many as are asked for, and the link to the rest if there is one; `what` for messages."""
+    marker, size = call.arg("marker"), limit(call)
+    if marker is not None:
+        ids = [row["id"] for row in rows]
+        if marker not in ids:
+            raise missing(what, marker)
+        rows = rows[ids.index(marker) + 1 :]
+    if not 0 < size < len(rows):
+        return rows[:size], []
+    address = f"{root(call)}/{collection}?limit={size}&marker={rows[size - 1]['id']}"
+    return rows[:size], [{"rel": "next", "href": address}]
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from kilonova.db.dialect import insert_new
 from kilonova.model.errors import BadRequest, Conflict
 from kilonova.model.ids import new_id, now
 from kilonova.volume import types
+from kilonova.volume.listing import cut, sort
 from kilonova.volume.requests import bad_input, boolean, missing, root
 from kilonova.volume.tables import QOS_SPECS, TYPES
 from kilonova.web.call import Call, Reply
@@ -16,8 +17,10 @@ CONSUMERS = ("front-end", "back-end", "both")
 
 
 def index(call: Call) -> dict[str, Any]:
-    rows = call.tx.all(sa.select(QOS_SPECS).order_by(QOS_SPECS.c.created_at.desc(), QOS_SPECS.c.id))
-    return {"qos_specs": [_view(row) for row in rows]}
+    rows = list(call.tx.all(sa.select(QOS_SPECS)))
+    sort(rows, call, QOS_SPECS, {})
+    rows, links = cut(call, rows, "QoS specs", "qos-specs")
+    return {"qos_specs": [_view(row) for row in rows]} | ({"qos_specs_links": links} if links else {})
 
 
 def show(call: Call) -> dict[str, Any]:

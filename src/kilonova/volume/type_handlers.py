@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from kilonova.model.errors import BadRequest, Forbidden, NotFound
 from kilonova.volume import types, views
-from kilonova.volume.listing import limit, sort
-from kilonova.volume.requests import bad_input, boolean, missing, root, text
+from kilonova.volume.listing import cut, sort
+from kilonova.volume.requests import bad_input, boolean, text
 from kilonova.volume.tables import DEFAULT_TYPES, TYPES
 from kilonova.web.call import Call, Reply
 
@@ -25,18 +25,8 @@ def index(call: Call) -> dict[str, Any]:
     sort(rows, call, TYPES, {})
     wanted = call.arg("name")
     rows = [row for row in rows if wanted is None or row["name"] == wanted]
-    marker = call.arg("marker")
-    if marker is not None:
-        ids = [row["id"] for row in rows]
-        if marker not in ids:
-            raise missing("Volume type", marker)
-        rows = rows[ids.index(marker) + 1 :]
-    size = limit(call)
-    body: dict[str, Any] = {"volume_types": [views.volume_type(call, row) for row in rows[:size]]}
-    if 0 < size < len(rows):
-        address = f"{root(call)}/types?limit={size}&marker={rows[size - 1]['id']}"
-        body["volume_type_links"] = [{"rel": "next", "href": address}]
-    return body
+    rows, links = cut(call, rows, "Volume type", "types")
+    return {"volume_types": [views.volume_type(call, row) for row in rows]} | ({"volume_type_links": links} if links else {})
 
 
 def show(call: Call) -> dict[str, Any]:
