@@ -45,6 +45,11 @@ class Tx:
     def scalar(self, statement: Executable, parameters: Any = None) -> Any:
         return self.execute(statement, parameters).scalar()
 
+    def hold(self, key: "sa.Column[str]", value: str) -> bool:
+        """Whether there is the row of this key. Whoever makes something of it and whoever takes it away, or moves it, meet in
+        it: of two at once, PostgreSQL has one begin anew, who then sees what the other did. SQLite has one writer."""
+        return bool(self.execute(sa.update(key.table).where(key == value).values({key: key})).rowcount)
+
     def after_commit(self, act: Callable[[], None]) -> None:
         """Call `act` once this transaction is committed; not at all if it is not."""
         self._after.append(act)

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from kilonova.db.engine import Tx
 from kilonova.identity import access, access_rules, delegation, scopes, times, views
 from kilonova.identity.passwords import hash_password
-from kilonova.identity.records import Row, forbidden, get, insert, not_found, row_of, select, touch
-from kilonova.identity.tables import APPLICATION_CREDENTIALS, PROJECTS, ROLES
+from kilonova.identity.records import Row, forbidden, get, hold, insert, not_found, row_of, select, touch
+from kilonova.identity.tables import APPLICATION_CREDENTIALS, PROJECTS, ROLES, USERS
 from kilonova.model.errors import BadRequest, Forbidden
 from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call
@@ -87,6 +87,8 @@ def create(call: Call) -> Row:
 
     def store(tx: Tx) -> Row:
         inside = within(call, tx)
+        hold(tx, USERS, "user", call.context.user_id)
+        hold(tx, PROJECTS, "project", call.context.project_id)
         if len(tx.all(sa.select(C.id).where(C.user_id == call.context.user_id))) >= USER_LIMIT:
             raise Forbidden(
                 f"Unable to create additional application credentials, maximum of {USER_LIMIT} already exceeded for user."

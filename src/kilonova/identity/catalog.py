@@ -6,9 +6,9 @@ import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
 from kilonova.identity import endpoint_groups, endpoint_policies, views
-from kilonova.identity.records import Row, get, insert, row_of, select, split, update
+from kilonova.identity.records import Row, get, hold, insert, row_of, select, split, update
 from kilonova.identity.tables import ENDPOINTS, REGIONS, REGISTERED_LIMITS, SERVICES
-from kilonova.model.errors import BadRequest, Conflict, Forbidden
+from kilonova.model.errors import BadRequest, Conflict, Forbidden, NotFound
 from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call
 
@@ -73,7 +73,7 @@ def create_region(call: Call) -> Row:
         raise Conflict(f"Conflict occurred attempting to store region - Duplicate ID, {key}.")
     known, extra = split(REGIONS, asked, ("id",))
     if known.get("parent_region_id"):
-        get(call.tx, REGIONS, "region", known["parent_region_id"])
+        hold(call.tx, REGIONS, "region", known["parent_region_id"])
     row = {"parent_region_id": None, **known, "id": key, "description": known.get("description") or "", "extra": extra}
     insert(call.tx, REGIONS, "region", row)
     return {"region": views.region(call, row)}
@@ -83,6 +83,8 @@ def update_region(call: Call) -> Row:
     key = call.params["id"]
     known, extra = split(REGIONS, call.body["region"], ("id",))
     parent = known.get("parent_region_id")
+    if parent:
+        hold(call.tx, REGIONS, "region", parent)
     while parent:
         if parent == key:
             raise BadRequest(
@@ -176,8 +178,10 @@ def _endpoint_values(call: Call, asked: Row) -> Row:
 
 
 def _must_exist(call: Call, table: Any, kind: str, key: str) -> None:
-    if not call.tx.first(sa.select(table.c.id).where(table.c.id == key)):
-        raise BadRequest(f"Could not find {kind}: {key}.")
+    try:
+        hold(call.tx, table, kind, key)
+    except NotFound as error:
+        raise BadRequest(error.message) from error
 
 
 def create_endpoint(call: Call) -> Row:

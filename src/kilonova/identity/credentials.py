@@ -18,6 +18,7 @@ from kilonova.identity.records import (
     expecting,
     forbidden,
     get,
+    hold,
     insert,
     not_found,
     row_of,
@@ -219,6 +220,8 @@ def create_ec2(call: Call) -> Row:
         "extra": {},
     }
     _require_reached(call, row)
+    hold(call.tx, USERS, "user", user["id"])
+    hold(call.tx, PROJECTS, "project", project["id"])
     insert(call.tx, CREDENTIALS, "credential", {**row, "blob": _seal(call, row["blob"])})
     return {"credential": _ec2_view(call, row)}
 

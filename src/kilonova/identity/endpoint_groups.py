@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import views
-from kilonova.identity.records import ASKED_WRONG, Row, expecting, get, insert, row_of, select, split, update
+from kilonova.identity.records import ASKED_WRONG, Row, expecting, get, hold, insert, row_of, select, split, update
 from kilonova.identity.tables import ENDPOINT_GROUPS, ENDPOINTS, PROJECT_ENDPOINT_GROUPS, PROJECT_ENDPOINTS, PROJECTS
 from kilonova.model.errors import BadRequest, Conflict, NotFound
 from kilonova.model.ids import new_hex_id
@@ -127,6 +127,10 @@ def list_projects_of_endpoint(call: Call) -> Row:
 # --- associations ---------------------------------------------------------------------------------------------------
 
 
+HELD = {"project_id": (PROJECTS, "project"), "endpoint_id": (ENDPOINTS, "endpoint"),
+        "endpoint_group_id": (ENDPOINT_GROUPS, "endpoint group")}  # fmt: skip
+
+
 def _pair(call: Call) -> tuple[sa.Table, Row, bool]:
     """The table of the path's association, its columns, and whether there is one."""
     project = get(call.tx, PROJECTS, "project", call.params["project_id"])["id"]
@@ -157,6 +161,8 @@ def check(call: Call) -> Any:
 
 def add(call: Call) -> None:
     table, values, there = _pair(call)
+    for name, key in values.items():
+        hold(call.tx, *HELD[name], key)
     if there or not insert_new(call.tx.connection, table, values):
         raise Conflict("Conflict occurred attempting to store project_endpoint - Duplicate Entry.")
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import policies, views
-from kilonova.identity.records import Row, get, row_of
+from kilonova.identity.records import Row, get, hold, row_of
 from kilonova.identity.tables import ENDPOINTS, POLICIES, POLICY_ASSOCIATIONS, REGIONS, SERVICES
 from kilonova.model.errors import NotFound
 from kilonova.web.call import Call
@@ -32,6 +32,10 @@ def _same(target: Row) -> list[sa.ColumnElement[bool]]:
 def create(call: Call) -> None:
     """PUT: in place of the policy that the target had."""
     policy, target = _target(call)
+    hold(call.tx, POLICIES, "policy", policy)
+    for name, table, kind in KINDS:
+        if target[name]:
+            hold(call.tx, table, kind, target[name])
     call.tx.execute(sa.delete(POLICY_ASSOCIATIONS).where(*_same(target)))
     insert_new(call.tx.connection, POLICY_ASSOCIATIONS, {"policy_id": policy, **target})
 

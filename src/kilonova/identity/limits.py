@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import access, registered_limits, views
-from kilonova.identity.records import Row, expecting, forbidden, not_found, row_of
+from kilonova.identity.records import Row, expecting, forbidden, hold, not_found, row_of
 from kilonova.identity.seed import REGION
 from kilonova.identity.tables import LIMITS, PROJECTS, REGISTERED_LIMITS, SERVICES
 from kilonova.model.errors import BadRequest, Conflict
@@ -85,6 +85,7 @@ def _check_owner(tx: Tx, asked: Row) -> None:
             chosen = (PROJECTS.c.id == asked[name], PROJECTS.c.is_domain.is_(is_domain))
             if not tx.first(sa.select(PROJECTS.c.id).where(*chosen)):
                 raise expecting(name, "limit")
+            hold(tx, PROJECTS, "project", asked[name])
 
 
 def create(call: Call) -> Row:
@@ -95,6 +96,7 @@ def create(call: Call) -> Row:
         base = registered_limits.find(call.tx, asked)
         if base is None:
             raise BadRequest("Unable to create a limit that has no corresponding registered limit.")
+        hold(call.tx, REGISTERED_LIMITS, "registered limit", base["id"])
         row = {
             "id": new_hex_id(),
             "project_id": asked.get("project_id") or "",

@@ -13,6 +13,7 @@ from kilonova.identity.records import (
     boolean,
     forbidden,
     get,
+    hold,
     insert,
     not_found,
     refuse_immutable,
@@ -159,12 +160,11 @@ def _place(call: Call, known: Row) -> tuple[str, str]:
             raise Forbidden(
                 f"Max hierarchy depth reached for {parent_id} branch. The maximum allowed depth is {MAX_DEPTH}."
             )
+        hold(call.tx, PROJECTS, "project", parent_id)
         return of_parent, parent_id
     domain_id = domain_id or access.default_domain(call)
     _require_manager(call, domain_id)
-    row = call.tx.first(sa.select(PROJECTS.c.id).where(PROJECTS.c.id == domain_id, PROJECTS.c.is_domain))
-    if row is None:
-        raise not_found("domain", domain_id)
+    require_domain(call.tx, domain_id)
     return domain_id, domain_id
 
 
@@ -310,5 +310,7 @@ def is_self(context: Context, row: Row) -> bool:
 
 
 def require_domain(tx: Tx, domain_id: str) -> None:
+    """NotFound when it is none. It stays one while something is made in it."""
     if not tx.first(sa.select(PROJECTS.c.id).where(PROJECTS.c.id == domain_id, PROJECTS.c.is_domain)):
         raise not_found("domain", domain_id)
+    hold(tx, PROJECTS, "domain", domain_id)

@@ -57,6 +57,12 @@ def get(tx: Tx, table: sa.Table, kind: str, key: str) -> Row:
     return row_of(found)
 
 
+def hold(tx: Tx, table: sa.Table, kind: str, key: str) -> None:
+    """The row stays while something is made of it (see `Tx.hold`). NotFound when there is none."""
+    if not tx.hold(table.c.id, key):
+        raise not_found(kind, key)
+
+
 def split(table: sa.Table, body: Mapping[str, Any], hidden: Iterable[str] = ()) -> tuple[Row, Row]:
     """A body's attributes as columns and extras; `hidden` columns are never a caller's to set."""
     own = {column.name for column in table.columns} - {"extra", *hidden}

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from kilonova.db.dialect import insert_new
 from kilonova.db.engine import Tx
 from kilonova.identity import views
-from kilonova.identity.records import Row, expecting, get, row_of, select, update
+from kilonova.identity.records import Row, expecting, get, hold, row_of, select, update
 from kilonova.identity.tables import LIMITS, REGIONS, REGISTERED_LIMITS, SERVICES
-from kilonova.model.errors import Conflict, Forbidden
+from kilonova.model.errors import Conflict, Forbidden, NotFound
 from kilonova.model.ids import new_hex_id
 from kilonova.web.call import Call
 
@@ -38,8 +38,11 @@ def show(call: Call) -> Row:
 def check_place(tx: Tx, row: Row, kind: str) -> None:
     """BadRequest when the service or the region is none."""
     for name, table in (("service_id", SERVICES), ("region_id", REGIONS)):
-        if row.get(name) and not tx.first(sa.select(table.c.id).where(table.c.id == row[name])):
-            raise expecting(name, kind)
+        if row.get(name):
+            try:
+                hold(tx, table, name.removesuffix("_id"), row[name])
+            except NotFound as error:
+                raise expecting(name, kind) from error
 
 
 def find(tx: Tx, row: Row) -> Row | None:

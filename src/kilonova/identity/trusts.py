@@ -15,6 +15,7 @@ from kilonova.identity.records import (
     Row,
     forbidden,
     get,
+    hold,
     insert,
     not_found,
     row_of,
@@ -152,6 +153,12 @@ def create(call: Call) -> Row:
         _require_within(row, parent)
         above = parent["redelegated_trust_id"]
         parent = get(call.tx, TRUSTS, "trust", above) if above else None
+    for key in sorted({row["trustor_user_id"], row["trustee_user_id"]}):
+        hold(call.tx, USERS, "user", key)
+    if row["project_id"]:
+        hold(call.tx, PROJECTS, "project", row["project_id"])
+    if row["redelegated_trust_id"]:
+        hold(call.tx, TRUSTS, "trust", row["redelegated_trust_id"])
     insert(call.tx, TRUSTS, "trust", row)
     return {"trust": full(call, row)}
 

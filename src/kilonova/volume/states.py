@@ -38,10 +38,8 @@ def move(tx: Tx, kind: str, id: str, states: tuple[str, ...], **values: Any) -> 
 
 
 def hold(tx: Tx, kind: str, id: str) -> None:
-    """Whoever makes something of it and whoever takes it away, or moves it, meet in its row: of two at once, PostgreSQL
-    has one begin anew, who then sees what the other did."""
-    table = KINDS[kind]
-    tx.execute(table.update().where(table.c.id == id).values(updated_at=table.c.updated_at))
+    """See `Tx.hold`."""
+    tx.hold(KINDS[kind].c.id, id)
 
 
 def remove(tx: Tx, kind: str, id: str) -> None:
