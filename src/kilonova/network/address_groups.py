@@ -96,11 +96,6 @@ def remove_addresses(tx: Tx, context: Context, group_id: str, body: Any) -> Row:
     return get(tx, context, group_id)
 
 
-def lock(tx: Tx, group_id: str) -> None:
-    """A rule that comes to name the group, and the group's end, cannot both miss each other."""
-    tx.execute(TABLE.update().where(TABLE.c.id == group_id).values(name=TABLE.c.name))
-
-
 def delete(tx: Tx, context: Context, group_id: str) -> None:
     group, rules = own(tx, context, group_id), tables.SECURITY_GROUP_RULES
     if tx.scalar(sa.select(rules.c.id).where(rules.c.remote_address_group_id == group["id"]).limit(1)):

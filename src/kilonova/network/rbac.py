@@ -23,18 +23,19 @@ from kilonova.network import (
 )
 from kilonova.network import attributes as a
 from kilonova.network.rows import Row
+from kilonova.network.service_tables import QOS_POLICIES
 from kilonova.web.call import Call, Context
 from kilonova.web.validate import is_uuid
 
 TABLE = tables.RBAC_POLICIES
 Find = Callable[[Tx, Context, str], Row]
-OBJECTS: dict[str, Find] = {
-    sharing.NETWORK: networks.get,
-    sharing.SUBNET_POOL: subnet_pools.get,
-    sharing.ADDRESS_SCOPE: address_scopes.get,
-    sharing.SECURITY_GROUP: security_groups.get,
-    sharing.ADDRESS_GROUP: address_groups.get,
-    sharing.QOS_POLICY: qos_policies.get,
+OBJECTS: dict[str, tuple[Find, sa.Table]] = {
+    sharing.NETWORK: (networks.get, tables.NETWORKS),
+    sharing.SUBNET_POOL: (subnet_pools.get, tables.SUBNET_POOLS),
+    sharing.ADDRESS_SCOPE: (address_scopes.get, tables.ADDRESS_SCOPES),
+    sharing.SECURITY_GROUP: (security_groups.get, tables.SECURITY_GROUPS),
+    sharing.ADDRESS_GROUP: (address_groups.get, tables.ADDRESS_GROUPS),
+    sharing.QOS_POLICY: (qos_policies.get, QOS_POLICIES),
 }
 
 
@@ -87,9 +88,11 @@ def create(tx: Tx, context: Context, body: Any) -> Row:
     check_wildcard(context, values["target_project"], "create_rbac_policy")
     check_action(values)
     quotas.check(tx, values["project_id"], "rbac_policy")
-    opened = OBJECTS[values["object_type"]](tx, context, values["object_id"])
+    find, table = OBJECTS[values["object_type"]]
+    opened = find(tx, context, values["object_id"])
     check_owner(context, values, opened)
     check_scope(tx, values, opened)
+    tx.hold(table.c.id, opened["id"])  # no policy of what is being deleted
     row = {"id": new_id(), **values}
     if not rows.insert_ignore(tx, TABLE, row):
         raise Conflict("An RBAC policy already exists with those values.", type="DuplicateRbacPolicy")
@@ -151,7 +154,7 @@ def update(tx: Tx, context: Context, policy_id: str, body: Any) -> Row:
     check_wildcard(context, after, "update_rbac_policy")
     if after == policy["target_project"]:
         return policy
-    opened = OBJECTS[policy["object_type"]](tx, context, policy["object_id"])
+    opened = OBJECTS[policy["object_type"]][0](tx, context, policy["object_id"])
     check_owner(context, policy, opened)
     check_scope(tx, {**policy, "target_project": after}, opened)
     if after != sharing.ALL:

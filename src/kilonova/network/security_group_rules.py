@@ -148,7 +148,7 @@ def create(tx: Tx, context: Context, body: Any) -> Row:
         security_groups.get(tx, context, values["remote_group_id"])
     if values["remote_address_group_id"]:
         address_groups.get(tx, context, values["remote_address_group_id"])
-        address_groups.lock(tx, values["remote_address_group_id"])
+        tx.hold(address_groups.TABLE.c.id, values["remote_address_group_id"])
     quotas.check(tx, values["project_id"], "security_group_rule")
     # The group's revision grows, so two equal rules made at the same time cannot both miss each other.
     rows.touch(tx, tables.SECURITY_GROUPS, group["id"])
