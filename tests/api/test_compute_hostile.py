@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from compute_client import ADMIN, DEMO_PROJECT, LATEST, Nova
 
+from kilonova.compute.patterns import Pattern
 from kilonova.db.engine import Database
+from kilonova.model.errors import BadRequest
 
 PATHS = (
     "/servers/%00", "/flavors/%00", "/os-keypairs/%00", "/servers?name=%00", "/servers?flavor=%00", "/servers?marker=%00",
@@ -75,3 +77,12 @@ def test_a_pattern_of_endless_ways_holds_nobody_up(database: Database) -> None:
         assert [row["id"] for row in answer["servers"]] == found, pattern
     assert nova.get("/servers?ip=(10|172)[.]", version=LATEST).json()["servers"] == []
     assert nova.get("/servers?name=(", version=LATEST).status_code == 400
+
+
+def test_a_pattern_of_two_repetitions_is_tried_in_a_thousand_names_for_a_second() -> None:
+    """Each takes a hundredth: together they would hold everybody up for half a minute."""
+    begun = time.monotonic()
+    with pytest.raises(BadRequest, match="takes too long"):
+        Pattern("name", "x*x*y").found_in(["x" * 255] * 1000)
+    assert time.monotonic() - begun < 10
+    assert Pattern("name", "a*b*c").found_in(["xABC"] * 1000) == [True] * 1000
