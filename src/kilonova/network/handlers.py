@@ -9,7 +9,8 @@ from kilonova.network import query
 from kilonova.network.rows import Row
 from kilonova.web.call import Call, Context
 
-MOST = 500  # that one request makes: each takes milliseconds, while nobody else may write
+# That one request makes, and the parts that these list (addresses, groups): each takes its time, while nobody else may write.
+MOST, MOST_PARTS = 500, 5000
 
 View = Callable[[Tx, Context, Sequence[Row]], list[dict[str, Any]]]
 Create = Callable[[Tx, Context, Any], Row]
@@ -44,14 +45,22 @@ def creator(name: str, collection: str, create: Create, view: View) -> Callable[
             many = call.body[collection]
             if not isinstance(many, list) or not many:
                 raise a.bad_request("Resources required")
-            if len(many) > MOST:
-                raise a.bad_request(f"The request makes {len(many)} {collection}, of at most {MOST}")
-            made = [create(call.tx, call.context, bare(each, name)) for each in many]
+            many = [bare(each, name) for each in many]
+            check_number(collection, many)
+            made = [create(call.tx, call.context, each) for each in many]
             return {collection: view(call.tx, call.context, made)}
         row = create(call.tx, call.context, body_of(call, name))
         return {name: view(call.tx, call.context, [row])[0]}
 
     return handler
+
+
+def check_number(collection: str, many: list[Any]) -> None:
+    if len(many) > MOST:
+        raise a.bad_request(f"The request makes {len(many)} {collection}, of at most {MOST}")
+    lists = [value for each in many if isinstance(each, dict) for value in each.values() if isinstance(value, list)]
+    if (number := sum(map(len, lists))) > MOST_PARTS:
+        raise a.bad_request(f"The request's {collection} list {number} things, of at most {MOST_PARTS}")
 
 
 def bare(each: Any, name: str) -> Any:

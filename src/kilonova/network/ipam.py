@@ -8,6 +8,7 @@ import functools
 import ipaddress
 import itertools
 import secrets
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -77,13 +78,36 @@ def _number(address: str) -> int:
     return int(ipaddress.ip_address(address))
 
 
+class Free:
+    """A subnet's free addresses as one transaction sees them: read once, however many it takes."""
+
+    def __init__(self, tx: Tx, subnet: Row) -> None:
+        table = tables.IP_ALLOCATIONS
+        used = tx.execute(sa.select(table.c.ip_address).where(table.c.subnet_id == subnet["id"])).scalars()
+        self.taken = {_number(address) for address in used}
+        self._ahead = _free(subnet, self.taken)
+        self._window: list[str] = []
+        self._size = WINDOW if tx.is_postgresql else 1
+
+    def take(self) -> str | None:
+        """One of the pools' first; None when there is none."""
+        self._window = [address for address in self._window if _number(address) not in self.taken]
+        self._window += itertools.islice(self._ahead, self._size - len(self._window))
+        return secrets.choice(self._window) if self._window else None
+
+
+# Of transactions under way, by subnet's id.
+_FREE: weakref.WeakKeyDictionary[Tx, dict[str, Free]] = weakref.WeakKeyDictionary()
+
+
 def free_address(tx: Tx, subnet: Row) -> str | None:
     """One of the pools' first free addresses; None when there is none."""
-    table = tables.IP_ALLOCATIONS
-    used = tx.execute(sa.select(table.c.ip_address).where(table.c.subnet_id == subnet["id"])).scalars()
-    free = _free(subnet, {_number(address) for address in used})
-    window = [address for address, _ in zip(free, range(WINDOW if tx.is_postgresql else 1), strict=False)]
-    return secrets.choice(window) if window else None
+    known = _FREE.setdefault(tx, {})
+    found = known[subnet["id"]].take() if subnet["id"] in known else None
+    if found is None:  # perhaps this very transaction has given some back
+        known[subnet["id"]] = Free(tx, subnet)
+        found = known[subnet["id"]].take()
+    return found
 
 
 def allocate(tx: Tx, port: Row, subnet: Row, address: str) -> None:
@@ -95,6 +119,8 @@ def allocate(tx: Tx, port: Row, subnet: Row, address: str) -> None:
         raise Conflict(
             f"IP address {address} already allocated in subnet {subnet['id']}", type="IpAddressAlreadyAllocated"
         )
+    if known := _FREE.get(tx, {}).get(subnet["id"]):
+        known.taken.add(_number(address))
 
 
 def exhausted(network_id: str) -> Conflict:
