@@ -71,7 +71,14 @@ def _kinds() -> tuple[Any, Any, Any]:
 @functools.lru_cache(maxsize=512)
 def _validator(text: str, relaxed: bool) -> Any:
     strict, loose, formats = _kinds()
-    return (loose if relaxed else strict)(json.loads(text), format_checker=formats)
+    return (loose if relaxed else strict)(json.loads(text, object_pairs_hook=_quick_first), format_checker=formats)
+
+
+def _quick_first(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A schema's keywords in the order in which they are tried: how much there is before what that is, and last whether it is
+    there twice, which of unlike kinds takes its number squared."""
+    order = {"maxItems": 0, "maxProperties": 0, "maxLength": 0, "uniqueItems": 2}
+    return dict(sorted(pairs, key=lambda pair: order.get(pair[0], 1)))
 
 
 def check(body: Any, schema: Any, *, relaxed: bool = False) -> None:
