@@ -94,7 +94,7 @@ def delete(call: Call) -> None:
 
 
 def delete_keys(call: Call) -> None:
-    row, keys = _get(call), call.body["keys"]
+    row, keys = _get(call), dict.fromkeys(call.body["keys"])
     unknown = [key for key in keys if key not in row["specs"]]
     if unknown:
         raise BadRequest(f"Qos specs {row['id']} has no spec with key {unknown[0]}.")
