@@ -1,5 +1,6 @@
 """Volume types at Cinder's door: their specs, who may use them, a project's own default, QoS specs."""
 
+from test_placement_races import CLIENTS, at_once
 from volume_client import ADMIN, DEMO_PROJECT, OTHER, Cinder, cinder, volume_type
 
 __all__ = ["cinder"]
@@ -98,3 +99,19 @@ def test_qos_specs_are_bound_to_types(cinder: Cinder) -> None:
     assert cinder.get(path, ADMIN).json()["qos_specs"]["specs"] == {"write_iops_sec": "5", "burst/s": None}
     assert cinder.get("/qos-specs").status_code == 403
     assert cinder.delete(path, ADMIN).status_code == 202 and cinder.get(path, ADMIN).status_code == 404
+
+
+def test_a_type_that_a_group_is_being_made_of_stays(cinder: Cinder) -> None:
+    cinder.put(f"/os-quota-sets/{DEMO_PROJECT}", {"quota_set": {"groups": -1}}, ADMIN)
+    kind = cinder.post("/group_types", {"group_type": {"name": "g"}}, ADMIN).json()["group_type"]["id"]
+    ids = [volume_type(cinder, f"t{number}")["id"] for number in range(CLIENTS // 2)]
+
+    def work(client: int) -> int:
+        if client % 2:
+            return cinder.delete(f"/types/{ids[client // 2]}", ADMIN).status_code
+        return cinder.post("/groups", {"group": {"group_type": kind, "volume_types": [ids[client // 2]]}}).status_code
+
+    assert set(at_once(work)) <= {202, 400, 404}
+    there = {each["id"] for each in cinder.get("/types").json()["volume_types"]}
+    groups = cinder.get("/groups/detail").json()["groups"]
+    assert {id for group in groups for id in group["volume_types"]} <= there

@@ -11,7 +11,7 @@ from kilonova.model.ids import new_id, now
 from kilonova.volume import quotas, services, snapshots, states, types, volumes
 from kilonova.volume.flows import Flows
 from kilonova.volume.requests import bad_input, invalid, missing
-from kilonova.volume.tables import GROUP_SNAPSHOTS, GROUP_TYPES, GROUPS, SNAPSHOTS, VOLUMES
+from kilonova.volume.tables import GROUP_SNAPSHOTS, GROUP_TYPES, GROUPS, SNAPSHOTS, TYPES, VOLUMES
 from kilonova.web.call import Context
 
 DEFAULT_CG = "default_cgsnapshot_type"  # of Cinder's old consistency groups, which are not offered here
@@ -58,6 +58,8 @@ def create(tx: Tx, context: Context, asked: dict[str, Any]) -> sa.RowMapping:
     """An empty group, which is there at once. `asked`: name, description, group_type, volume_types, availability_zone."""
     group_type = get_type(tx, context, asked["group_type"])
     wanted = [types.by_name_or_id(tx, context, word)["id"] for word in dict.fromkeys(asked["volume_types"])]
+    for type_id in sorted(wanted):
+        tx.hold(TYPES.c.id, type_id)  # a type of a group is not deleted, and here no foreign key says so
     zone = asked.get("availability_zone") or services.ZONE
     if zone not in services.zones(tx):
         raise bad_input(f"Availability zone '{zone}' is invalid.")
