@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from compute_client import ADMIN_PROJECT
-from volume_client import ADMIN, DEMO_PROJECT, OTHER, OTHER_PROJECT, READER, Cinder, cinder, volume_type
+from volume_client import ADMIN, DEMO, DEMO_PROJECT, OTHER, OTHER_PROJECT, READER, Cinder, cinder, volume_type
 
 from kilonova.compute.tables import BLOCK_DEVICES
 from kilonova.model.ids import new_id, now
@@ -498,6 +498,9 @@ def test_what_the_service_says_of_itself(cinder: Cinder) -> None:
     assert any(each["alias"] == "os-vol-host-attr" for each in cinder.get("/extensions").json()["extensions"])
     assert {each["resource"] for each in cinder.get("/resource_filters").json()["resource_filters"]} >= {"volume"}
     assert cinder.get("/volumes", version="3.72").status_code == 406
+    words = {"X-Auth-Token": DEMO, "OpenStack-API-Version": "volumev3 3.54"}  # as some clients write it
+    answer = cinder.http.get("/volume/v3/attachments", headers=words)
+    assert (answer.status_code, answer.headers["OpenStack-API-Version"]) == (200, "volume 3.54")
     assert cinder.get("/attachments", version="3.26").status_code == 404
     assert cinder.get("/cgsnapshots").status_code == 404 and cinder.get("/volumes/detail", READER).status_code == 200
 

@@ -25,7 +25,8 @@ from kilonova.web.checks import Rule
 from kilonova.web.policy import admin, project_member, project_reader
 from kilonova.web.service import Microversions, Service
 
-MICROVERSIONS = Microversions("volume", (3, 0), (3, 71), (3, 0))
+# Cinder looks for "volume" in the word; some clients send the type of the catalogue's entry.
+MICROVERSIONS = Microversions("volume", (3, 0), (3, 71), (3, 0), also=("volumev3",))
 UPDATED = "2024-05-15T00:00:00Z"
 
 

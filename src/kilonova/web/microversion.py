@@ -16,7 +16,7 @@ def negotiate(headers: Mapping[str, str], offered: Microversions) -> Version:
     asked = None
     for part in headers.get("openstack-api-version", "").split(","):
         words = part.split()
-        if len(words) == 2 and words[0].lower() == offered.type:
+        if len(words) == 2 and words[0].lower() in (offered.type, *offered.also):
             asked = words[1]
     if asked is None and offered.legacy_header:
         asked = headers.get(offered.legacy_header.lower())

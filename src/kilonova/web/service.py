@@ -10,13 +10,14 @@ from kilonova.web.checks import Rule
 
 @dataclass(frozen=True)
 class Microversions:
-    """`type` as in `OpenStack-API-Version: compute 2.90`; `legacy_header` is Nova's older form."""
+    """`type` as in `OpenStack-API-Version: compute 2.90`, `also` what is taken for it; `legacy_header` is Nova's older."""
 
     type: str
     minimum: Version
     maximum: Version
     default: Version
     legacy_header: str | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
