@@ -285,3 +285,17 @@ def test_one_uuid_written_in_two_ways_is_refused(placement: Placement) -> None:
     ):  # fmt: skip
         assert "is named twice" in error(answer, 400)["detail"]
     assert placement("GET", f"/resource_providers/{host}/usages").json()["usages"] == {"VCPU": 0}
+
+
+def test_a_claim_names_a_thousand_providers_and_classes_at_most(placement: Placement) -> None:
+    consumer, one = str(uuid.uuid4()), {"resources": {"VCPU": 1}}
+    claim = {"project_id": "p", "user_id": "u", "consumer_generation": None, "consumer_type": "INSTANCE"}
+    host = placement.host("host", VCPU=8)
+    for number, words in ((1000, "does not exist"), (60_000, "too many properties")):
+        many = {f"{each:032x}": one for each in range(number)}
+        answer = placement("PUT", f"/allocations/{consumer}", {**claim, "allocations": many})
+        assert words in error(answer, 400)["detail"]
+    for number, words in ((1000, "No such resource class"), (60_000, "too many properties")):
+        classes = {f"CUSTOM_{each}": 1 for each in range(number)}
+        answer = placement("PUT", f"/allocations/{consumer}", {**claim, "allocations": {host: {"resources": classes}}})
+        assert words in error(answer, 400)["detail"]

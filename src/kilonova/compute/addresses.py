@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from kilonova.compute.patterns import Pattern
 from kilonova.compute.tables import SERVERS
-from kilonova.db.engine import Tx
+from kilonova.db.engine import Tx, parts
 from kilonova.network import ports
 from kilonova.network.tables import (
     FLOATING_IPS,
@@ -19,14 +19,7 @@ from kilonova.network.tables import (
     SECURITY_GROUPS,
 )
 
-CHUNK = 500  # ids in one IN (…): both databases take more, but plan worse
-
 OF_SERVER = ports.of_server(SERVERS.c.id, SERVERS.c.project_id)
-
-
-def _chunks(ids: Collection[str]) -> list[list[str]]:
-    every = list(ids)
-    return [every[start : start + CHUNK] for start in range(0, len(every), CHUNK)]
 
 
 def of_servers(tx: Tx, ids: Collection[str]) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -38,7 +31,7 @@ def of_servers(tx: Tx, ids: Collection[str]) -> dict[str, dict[str, list[dict[st
     stands_for = sa.and_(
         FLOATING_IPS.c.fixed_port_id == PORTS.c.id, FLOATING_IPS.c.fixed_ip_address == IP_ALLOCATIONS.c.ip_address
     )
-    for chunk in _chunks(ids):
+    for chunk in parts(ids):
         query: sa.Select[Any] = (
             sa.select(
                 PORTS.c.device_id,
@@ -72,7 +65,7 @@ def floating_ips(tx: Tx, server_id: str) -> tuple[str, ...]:
 def security_groups(tx: Tx, ids: Collection[str]) -> dict[str, list[str]]:
     """Server id → the names of its ports' security groups, each once for each group."""
     out: dict[str, list[str]] = {}
-    for chunk in _chunks(ids):
+    for chunk in parts(ids):
         query: sa.Select[Any] = (
             sa.select(PORTS.c.device_id, SECURITY_GROUPS.c.id, SECURITY_GROUPS.c.name)
             .join(PORT_SECURITY_GROUPS, PORT_SECURITY_GROUPS.c.port_id == PORTS.c.id)
@@ -89,7 +82,7 @@ def security_groups(tx: Tx, ids: Collection[str]) -> dict[str, list[str]]:
 def matching(tx: Tx, ids: Collection[str], pattern: Pattern) -> set[str]:
     """The servers that have an address in which the pattern is found."""
     out: set[str] = set()
-    for chunk in _chunks(ids):
+    for chunk in parts(ids):
         query: sa.Select[Any] = (
             sa.select(PORTS.c.device_id, IP_ALLOCATIONS.c.ip_address)
             .join(IP_ALLOCATIONS, IP_ALLOCATIONS.c.port_id == PORTS.c.id)

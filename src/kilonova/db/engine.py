@@ -5,7 +5,7 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -18,6 +18,13 @@ from kilonova.db.migrate import upgrade
 
 T = TypeVar("T")
 REPLAYS = 20
+PART = 500  # values in one IN (…): PostgreSQL takes 65,535, but plans worse
+
+
+def parts(values: Collection[T]) -> list[list[T]]:
+    """For one statement after another, of values of which there may be many."""
+    every = list(values)
+    return [every[start : start + PART] for start in range(0, len(every), PART)]
 
 
 class Tx:
@@ -44,6 +51,11 @@ class Tx:
 
     def scalar(self, statement: Executable, parameters: Any = None) -> Any:
         return self.execute(statement, parameters).scalar()
+
+    def present(self, column: "sa.Column[str]", values: Collection[str]) -> set[str]:
+        """Those of the values that a row has."""
+        queries = [sa.select(column).where(column.in_(part)) for part in parts(values)]
+        return {found for query in queries for found in self.execute(query).scalars()}
 
     def hold(self, key: "sa.Column[str]", value: str) -> bool:
         """Whether there is the row of this key. Whoever makes something of it and whoever takes it away, or moves it, meet in

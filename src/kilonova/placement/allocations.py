@@ -139,7 +139,7 @@ def replace(tx: Tx, claims: list[Claim]) -> None:
 def _check(tx: Tx, claims: list[Claim]) -> None:
     """What the claims name is looked up at once: one may have thousands of providers."""
     named = {provider for claim in claims for provider in claim.resources}
-    known = set(tx.execute(sa.select(PROVIDERS.c.uuid).where(PROVIDERS.c.uuid.in_(named))).scalars())
+    known = tx.present(PROVIDERS.c.uuid, named)
     classes = {name for claim in claims for resources in claim.resources.values() for name in resources}
     unknown = names.unknown_classes(tx, classes)
     for claim in claims:

@@ -41,7 +41,7 @@ def unknown_classes(tx: Tx, wanted: Iterable[str]) -> list[str]:
     doubtful = sorted(set(wanted) - set(STANDARD_CLASSES))
     if not doubtful:
         return []
-    known = set(tx.execute(sa.select(RESOURCE_CLASSES.c.name).where(RESOURCE_CLASSES.c.name.in_(doubtful))).scalars())
+    known = tx.present(RESOURCE_CLASSES.c.name, doubtful)
     return [name for name in doubtful if name not in known]
 
 
@@ -99,7 +99,7 @@ def unknown_traits(tx: Tx, wanted: Iterable[str]) -> list[str]:
     doubtful = sorted(set(wanted) - standard_traits())
     if not doubtful:
         return []
-    known = set(tx.execute(sa.select(TRAITS.c.name).where(TRAITS.c.name.in_(doubtful))).scalars())
+    known = tx.present(TRAITS.c.name, doubtful)
     return [name for name in doubtful if name not in known]
 
 

@@ -12,7 +12,9 @@ UUID = {"type": "string", "format": "uuid"}
 OWNER = {"type": "string", "minLength": 1, "maxLength": 255}
 
 
-MOST = 1000  # consumers, traits or aggregates of one request: each takes its time, while nobody else writes
+# Of one request, which takes its time for each, while nobody else writes: consumers, their providers and classes, traits,
+# aggregates.
+MOST = 1000
 
 
 def record(properties: dict[str, Any], *required: str) -> dict[str, Any]:
@@ -20,8 +22,8 @@ def record(properties: dict[str, Any], *required: str) -> dict[str, Any]:
 
 
 def mapping(pattern: str, value: dict[str, Any], least: int = 0) -> dict[str, Any]:
-    """An object whose keys match `pattern`."""
-    return {"type": "object", "patternProperties": {pattern: value}, "minProperties": least,
+    """An object whose keys match `pattern`, `MOST` of them."""
+    return {"type": "object", "maxProperties": MOST, "patternProperties": {pattern: value}, "minProperties": least,
             "additionalProperties": False}  # fmt: skip
 
 
@@ -94,7 +96,7 @@ def allocation(version: Version, may_be_empty: bool | None = None) -> Any:
     if version < (1, 12):
         one = record({"resource_provider": record({"uuid": UUID}, "uuid"), "resources": RESOURCES},
                      "resource_provider", "resources")  # fmt: skip
-        schema = record({"allocations": {"type": "array", "minItems": 1, "items": one}}, "allocations")
+        schema = record({"allocations": {"type": "array", "maxItems": MOST, "minItems": 1, "items": one}}, "allocations")
         if version >= (1, 8):
             schema["properties"] |= {"project_id": OWNER, "user_id": OWNER}
             schema["required"] += ["project_id", "user_id"]
@@ -121,7 +123,7 @@ def allocation(version: Version, may_be_empty: bool | None = None) -> Any:
 
 
 def allocations(version: Version) -> Any:
-    return {"maxProperties": MOST, **mapping(UUID_KEY, allocation(version, may_be_empty=True), least=1)}
+    return mapping(UUID_KEY, allocation(version, may_be_empty=True), least=1)
 
 
 def reshape(version: Version) -> Any:
