@@ -20,6 +20,7 @@ from kilonova.host.contract import Host
 from kilonova.model.errors import KilonovaError, Later, NotFound
 from kilonova.volume import attachments, volumes
 from kilonova.volume import states as volume_states
+from kilonova.volume.tables import VOLUMES
 from kilonova.web.call import Context
 
 POLL = 1.0  # seconds until a volume that is being made is looked at again, if nobody rings
@@ -73,7 +74,7 @@ def delete_volumes(tx: Tx, flow: Running) -> Any:
     for row in block_devices.of_server(tx, flow.subject_id):
         _release(tx, context, row)
         if row["volume_id"]:
-            volume_states.hold(tx, "volume", row["volume_id"])  # of two servers that share it, the last one counts as that
+            tx.hold(VOLUMES.c.id, row["volume_id"])  # of two servers that share it, the last one counts as that
         volume = volume_states.find(tx, "volume", row["volume_id"]) if row["volume_id"] else None
         shared = len(block_devices.of_volume(tx, row["volume_id"])) > 1 if row["volume_id"] else False
         needed = volume is not None and any(

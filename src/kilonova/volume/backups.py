@@ -88,7 +88,7 @@ def _parent(tx: Tx, volume_id: str, when: datetime.datetime) -> str:
     found = tx.scalar(sa.select(BACKUPS.c.id).where(*where).order_by(*newest).limit(1))
     if found is None:
         raise invalid("backup", "No backups available to do an incremental backup.")
-    states.hold(tx, "backup", found)
+    tx.hold(BACKUPS.c.id, found)
     return str(found)
 
 

@@ -183,7 +183,7 @@ def create_snapshot(tx: Tx, context: Context, asked: dict[str, Any], flows: Flow
         raise invalid("Group", "Group is empty. No group snapshot will be created.")
     if group["status"] != "available":
         raise invalid("Group", f"Group status must be available, but current status is: {group['status']}")
-    states.hold(tx, "group", group["id"])
+    tx.hold(GROUPS.c.id, group["id"])
     for volume in found:
         snapshots.check(volume, True)
     for volume in found:

@@ -10,7 +10,7 @@ from kilonova.model.ids import new_id, now
 from kilonova.volume import quotas, states, types, volumes
 from kilonova.volume.flows import Flows
 from kilonova.volume.requests import invalid, missing
-from kilonova.volume.tables import SNAPSHOTS
+from kilonova.volume.tables import SNAPSHOTS, VOLUMES
 from kilonova.web.call import Context
 from kilonova.web.policy import check_row
 
@@ -57,7 +57,7 @@ def check(volume: sa.RowMapping, in_use: bool) -> None:
 def insert(tx: Tx, context: Context, volume: sa.RowMapping, values: dict[str, Any]) -> str:
     """The id of a row that is `creating`."""
     id = new_id()
-    states.hold(tx, "volume", volume["id"])
+    tx.hold(VOLUMES.c.id, volume["id"])
     tx.execute(
         SNAPSHOTS.insert().values(
             id=id, stored_as=f"snapshot-{id}", volume_id=volume["id"], project_id=context.project_id, user_id=context.user_id,

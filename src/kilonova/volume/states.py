@@ -37,11 +37,6 @@ def move(tx: Tx, kind: str, id: str, states: tuple[str, ...], **values: Any) -> 
     return bool(tx.execute(table.update().where(where).values(updated_at=now(), **values)).rowcount)
 
 
-def hold(tx: Tx, kind: str, id: str) -> None:
-    """See `Tx.hold`."""
-    tx.hold(KINDS[kind].c.id, id)
-
-
 def remove(tx: Tx, kind: str, id: str) -> None:
     table = KINDS[kind]
     tx.execute(table.delete().where(table.c.id == id))

@@ -12,7 +12,7 @@ from kilonova.model.ids import new_id, now
 from kilonova.volume import quotas, services, states, types
 from kilonova.volume.flows import Flows
 from kilonova.volume.requests import bad_input, invalid, missing
-from kilonova.volume.tables import ATTACHMENTS, SNAPSHOTS, TRANSFERS, VOLUMES
+from kilonova.volume.tables import ATTACHMENTS, BACKUPS, GROUPS, SNAPSHOTS, TRANSFERS, VOLUMES
 from kilonova.web.call import Context
 from kilonova.web.policy import check_row
 
@@ -92,14 +92,14 @@ def _source(tx: Tx, context: Context, wanted: Wanted) -> dict[str, Any] | None:
             raise missing("Snapshot", wanted.snapshot_id)
         if snapshot["status"] not in ("available", "backing-up"):
             raise invalid("snapshot", "Originating snapshot status must be one of 'available' values")
-        states.hold(tx, "snapshot", snapshot["id"])
+        tx.hold(SNAPSHOTS.c.id, snapshot["id"])
         return {**states.get_row(tx, "volume", snapshot["volume_id"]), "size": snapshot["size"], "what": "snapshot"}
     if wanted.source_volid:
         volume = get(tx, context, wanted.source_volid)
         if volume["status"] not in ("available", "in-use"):
             raise invalid("volume", "Originating source volume status must be one of 'available, in-use' values")
         check_stays(volume, "clone")
-        states.hold(tx, "volume", volume["id"])
+        tx.hold(VOLUMES.c.id, volume["id"])
         return {**volume, "what": "volume"}
     if wanted.backup_id:
         backup = states.find(tx, "backup", wanted.backup_id)
@@ -107,7 +107,7 @@ def _source(tx: Tx, context: Context, wanted: Wanted) -> dict[str, Any] | None:
             raise missing("Backup", wanted.backup_id)
         if backup["status"] not in ("available", "restoring"):
             raise invalid("backup", "Originating backup status must be one of 'available' values")
-        states.hold(tx, "backup", backup["id"])
+        tx.hold(BACKUPS.c.id, backup["id"])
         return {**{name: backup[name] for name in ("size", "bootable", "image_metadata")}, "what": "backup"}
     return None
 
@@ -201,7 +201,7 @@ def _group(tx: Tx, context: Context, group_id: str | None, volume_type: sa.RowMa
         raise missing("Group", group_id)
     if group["status"] not in ("available", "creating"):
         raise invalid("Group", "Originating group status must be one of 'available, creating' values")
-    states.hold(tx, "group", group["id"])
+    tx.hold(GROUPS.c.id, group["id"])
     if volume_type["id"] not in group["volume_type_ids"]:
         raise bad_input(
             f"Invalid volume_type provided: {volume_type['id']} (requested type must be supported by this group)."
