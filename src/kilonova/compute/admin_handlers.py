@@ -46,7 +46,7 @@ def zones_detail(call: Call) -> dict[str, Any]:
         available = _available(members)
         out.append({"zoneName": name, "zoneState": {"available": available}, "hosts": services if available else None})
     internal: dict[str, Any] = {}
-    for binary, (_, host) in hosts.parts(call.tx).items():
+    for binary, (_, host) in hosts.internal_services(call.tx).items():
         stamp = now().strftime("%Y-%m-%dT%H:%M:%S.%f")
         internal.setdefault(host, {})[binary] = {"available": True, "active": True, "updated_at": stamp}
     if internal:
@@ -57,14 +57,14 @@ def zones_detail(call: Call) -> dict[str, Any]:
 def list_services(call: Call) -> dict[str, Any]:
     host, binary = call.arg("host"), call.arg("binary")
     found = [views.service(call, row) for row in hosts.list_hosts(call.tx)]
-    parts = hosts.parts(call.tx).items()
-    found += [views.part(call, name, place, uuid, on) for place, (name, (uuid, on)) in enumerate(parts)]
+    internal = hosts.internal_services(call.tx).items()
+    found += [views.internal_service(call, name, place, uuid, on) for place, (name, (uuid, on)) in enumerate(internal)]
     return {"services": [each for each in found if host in (None, each["host"]) and binary in (None, each["binary"])]}
 
 
-def _refuse_part(call: Call, *, id: str = "", binary: str = "") -> None:
+def _refuse_internal(call: Call, *, id: str = "", binary: str = "") -> None:
     """Of nova-scheduler and nova-conductor nothing can be changed. In Nova's words."""
-    for name, (uuid, _) in hosts.parts(call.tx).items():
+    for name, (uuid, _) in hosts.internal_services(call.tx).items():
         if id == uuid or binary == name:
             raise BadRequest(f"Updating a {name} service is not supported. Only nova-compute services can be updated.")
 
@@ -77,7 +77,7 @@ def update_service(call: Call) -> dict[str, Any]:
     call.check(body, s.update_service(call.version))
     if not is_uuid(id):
         raise BadRequest(f"Invalid uuid {id}")
-    _refuse_part(call, id=id)
+    _refuse_internal(call, id=id)
     host = hosts.get_service(call.tx, id)
     changes: dict[str, Any] = {}
     if "status" in body:
@@ -109,7 +109,7 @@ def _service_action(call: Call) -> dict[str, Any]:
         changes = {"forced_down": str(body["forced_down"]).lower() in TRUE}
     else:
         raise NotFound("Unknown action")
-    _refuse_part(call, binary=body["binary"])
+    _refuse_internal(call, binary=body["binary"])
     host = hosts.find(call.tx, body["host"])
     if host is None or body["binary"] != "nova-compute":
         raise NotFound(f"Could not find binary {body['binary']} on host {body['host']}.")
@@ -123,7 +123,7 @@ def delete_service(call: Call) -> None:
     id = call.params["id"]
     if call.since(53) and not is_uuid(id):
         raise BadRequest(f"Invalid uuid {id}")
-    _refuse_part(call, id=id)
+    _refuse_internal(call, id=id)
     if call.since(53):
         host = hosts.get_service(call.tx, id)
     else:

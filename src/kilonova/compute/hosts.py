@@ -16,7 +16,7 @@ from kilonova.web.validate import is_uuid, whole
 
 DOWN_AFTER = datetime.timedelta(seconds=60)  # Nova: service_down_time
 MAX_UNIT = 2147483647
-PARTS = ("nova-conductor", "nova-scheduler")
+INTERNAL_SERVICES = ("nova-conductor", "nova-scheduler")
 INTERNAL = "internal"  # Nova: internal_service_availability_zone
 
 
@@ -102,12 +102,12 @@ def get_service(tx: Tx, id: str) -> sa.RowMapping:
     return row
 
 
-def parts(tx: Tx) -> dict[str, tuple[str, str]]:
+def internal_services(tx: Tx) -> dict[str, tuple[str, str]]:
     """nova-scheduler and nova-conductor: their uuids and host. They are parts of the process that answers, so they are up."""
     first = next(iter(list_hosts(tx)), None)
     if first is None:
         return {}
-    return {binary: (str(uuid5(UUID(first["service_uuid"]), binary)), first["hostname"]) for binary in PARTS}
+    return {binary: (str(uuid5(UUID(first["service_uuid"]), binary)), first["hostname"]) for binary in INTERNAL_SERVICES}
 
 
 def update_service(tx: Tx, host: sa.RowMapping, **fields: Any) -> sa.RowMapping:

@@ -301,8 +301,8 @@ def service(call: Call, host: sa.RowMapping) -> dict[str, Any]:
     return body | {"forced_down": host["forced_down"]} if call.since(11) else body
 
 
-def part(call: Call, binary: str, place: int, uuid: str, host: str) -> dict[str, Any]:
-    """One of hosts.parts. `place`: which of them, of which its number is made before there are uuids."""
+def internal_service(call: Call, binary: str, place: int, uuid: str, host: str) -> dict[str, Any]:
+    """One of hosts.internal_services. `place`: which of them, of which its number is made before there are uuids."""
     body = {
         "id": uuid if call.since(53) else hosts.MAX_UNIT - place,
         "binary": binary,
