@@ -55,6 +55,7 @@ def up(state: State = DEFAULT_STATE, options: UpOptions = UpOptions()) -> None:
 
     memory.one_arena()
     from kilonova.app import Cloud
+    from kilonova.ending import end_in_time
     from kilonova.notify import notify
 
     cloud = Cloud(config)
@@ -66,7 +67,7 @@ def up(state: State = DEFAULT_STATE, options: UpOptions = UpOptions()) -> None:
         os.read(ended, 1)
         notify("STOPPING=1")
     finally:
-        cloud.stop()
+        end_in_time(cloud.stop)
 
 
 @app.command()

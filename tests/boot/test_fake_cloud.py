@@ -4,6 +4,8 @@ import ctypes
 import platform
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +112,12 @@ def test_a_signal_that_another_thread_gets_ends_it_too(tmp_path: Path) -> None:
     assert thread != pid and ctypes.CDLL(None).syscall(tgkill, pid, thread, signal.SIGTERM) == 0
     assert cloud.process.wait(60) == 0
     cloud.purge()
+
+
+def test_what_never_ends_holds_no_stop_up() -> None:
+    """As one of a request does that waits for good with the database's writers behind it."""
+    stop = "import threading\nfrom kilonova.ending import end_in_time\nend_in_time(threading.Event().wait, seconds=0.2)\n"
+    done = subprocess.run([sys.executable, "-c", stop], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "is cut off" in done.stderr) == (0, True)
+    wellended = stop.replace("threading.Event().wait", "lambda: None") + "print('to the end')"
+    assert subprocess.run([sys.executable, "-c", wellended], capture_output=True, text=True, check=True).stdout
