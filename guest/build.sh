@@ -16,7 +16,7 @@ BOOT_MIB=36 ROOT_MIB=64        # the root grows to its disk's size at boot
 LABEL=guest-root               # initramfs/init looks for it
 # What each of these wins under emulation: docs/adr/0012-where-a-guests-seconds-go.md.
 CMDLINE="console=tty1 console=ttyS0 no_timer_check mitigations=off cryptomgr.notests"
-CMDLINE+=" loglevel=6 init_on_alloc=0 lsm= audit=0 initcall_blacklist=crypto_kdf108_init,init_kprobe_trace"
+CMDLINE+=" nokaslr loglevel=6 init_on_alloc=0 lsm= audit=0 initcall_blacklist=crypto_kdf108_init,init_kprobe_trace"
 SYSLINUX_DIR=/usr/lib/syslinux
 WORK=
 

@@ -304,7 +304,7 @@ def answers_in(layout: str, key: Path) -> dict[str, str]:
 
 # An IDE disk is read by the kernel here: the BIOS reads a megabyte a second from it under emulation.
 DIRECT_KERNEL = ("-kernel", str(BUILD / "vmlinuz"), "-initrd", str(BUILD / "initrd.img"),
-                 "-append", "root=/dev/vda console=tty0 console=ttyS0 no_timer_check")  # fmt: skip
+                 "-append", "root=/dev/vda console=tty0 console=ttyS0 no_timer_check nokaslr")  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_guest_boots(lab: Lab, case: str) -> None:
         assert "user data of booted sees OpenStack Nova" in text
         if made.kernel:
             cmdline = results["get_guest_xml"]["xml"].partition("<cmdline>")[2].partition("<")[0]  # type: ignore[index]
-            assert cmdline == "root=/dev/vda console=tty0 console=ttyS0 no_timer_check"
+            assert cmdline == "root=/dev/vda console=tty0 console=ttyS0 no_timer_check nokaslr"
             assert "SYSLINUX" not in text
     finally:
         for step in ("destroy_guest", "unplug_vifs", "delete_disks"):

@@ -155,7 +155,8 @@ def _os(
         add(element, "kernel", str(layout.disk(server.id, "kernel")))
         if server.ramdisk is not None:
             add(element, "initrd", str(layout.disk(server.id, "ramdisk")))
-        tcg = " no_timer_check" if facts.virt_type == "qemu" else ""
+        # An emulated guest that unpacks its kernel where it lies, not elsewhere at random, touches 20 MiB less of its memory.
+        tcg = " no_timer_check nokaslr" if facts.virt_type == "qemu" else ""
         add(element, "cmdline", hardware.kernel_args or f"root={root_device_name(disks)} {CONSOLES}{tcg}")
     elif not by_disk:
         add(element, "boot", dev="cdrom" if hardware.root_is_cdrom else "hd")
