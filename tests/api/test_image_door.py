@@ -20,7 +20,7 @@ from image_client import PATCH, Glance, qcow2, until
 
 from kilonova.db.engine import Database
 from kilonova.image import images
-from kilonova.web.stream import ByteStream
+from kilonova.web.stream import ByteStream, Places
 
 
 @pytest.fixture
@@ -213,18 +213,45 @@ def test_what_comes_steadily_may_take_its_time(glance: Glance, port: int, monkey
     assert glance("GET", f"/images/{image}").json()["size"] == 8 * ByteStream.LEAST
 
 
+def begin_upload(glance: Glance, port: int, who: str = "alice") -> socket.socket:
+    """One that has sent a part, and more is to come."""
+    client = socket.create_connection(("127.0.0.1", port))
+    head = f"PUT /image/v2/images/{glance.image(who=who)['id']}/file HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {who}\r\n"
+    head += "Content-Type: application/octet-stream\r\nContent-Length: 9999999\r\n\r\n"
+    client.sendall(head.encode() + b"x" * 4096)
+    return client
+
+
+def are_under_way(glance: Glance, number: int) -> None:
+    until(lambda: sum(name.endswith(".part") for name in glance.files()) == number, f"{number} uploads are not under way")
+
+
 def test_slow_uploads_leave_the_door_open_for_others(glance: Glance, port: int) -> None:
     """More of them than the server has threads for handlers."""
-    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
-    for client in slow:
-        head = f"PUT /image/v2/images/{glance.image()['id']}/file HTTP/1.1\r\nHost: x\r\nX-Auth-Token: alice\r\n"
-        head += "Content-Type: application/octet-stream\r\nContent-Length: 9999999\r\n\r\n"
-        client.sendall(head.encode() + b"x" * 4096)
-    until(lambda: sum(name.endswith(".part") for name in glance.files()) == len(slow), "not all uploads have begun")
+    slow = [begin_upload(glance, port) for _ in range(60)]
+    are_under_way(glance, len(slow))
     answer = httpx.get(f"http://127.0.0.1:{port}/image/v2/images", headers={"X-Auth-Token": "alice"}, timeout=30)
     assert len(answer.json()["images"]) == 25
     for client in slow:
         client.close()
+
+
+def test_no_project_takes_all_places_of_uploads(glance: Glance, port: int) -> None:
+    glance.app.places = Places(4)
+    slow = [begin_upload(glance, port) for _ in range(2)]
+    are_under_way(glance, 2)
+    image = glance.image()["id"]
+    refused = glance.upload(image, b"x")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "30")
+    assert "2 uploads under way" in refused.text
+    assert glance("GET", f"/images/{image}").json()["status"] == "queued"
+    slow.append(begin_upload(glance, port, "bob"))
+    are_under_way(glance, 3)
+    assert glance.upload(image, b"x", kind="stage").status_code == 429
+    for client in slow:
+        client.close()
+    are_under_way(glance, 0)
+    assert glance.upload(image, b"x").status_code == 204
 
 
 def test_an_image_deleted_during_its_upload_is_gone(glance: Glance, port: int) -> None:

@@ -22,11 +22,11 @@ from kilonova.web import access_rules, faults, microversion, nesting
 from kilonova.web.call import Call, Context, Reply, Route, Version
 from kilonova.web.policy import Defaults, Policies
 from kilonova.web.service import Fault, Service
-from kilonova.web.stream import ByteStream, pieces
+from kilonova.web.stream import ByteStream, Places, pieces
 
 log = logging.getLogger(__name__)
 PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
-MAX_UPLOADS = 200  # at a time; more wait
+MAX_UPLOADS = 200  # at a time; more wait, or are refused where their project has its share
 MAX_DOWNLOADS = 200  # pieces in the making at a time
 PROJECT = re.compile("[0-9a-f-]{1,64}")  # as Nova takes one in an address
 MAX_BODY = 4 << 20  # bytes of JSON; images are streamed and have no such limit
@@ -107,6 +107,7 @@ class Application:
         self.written = written
         self.beside = beside or {}
         self.uploads, self.downloads = anyio.CapacityLimiter(MAX_UPLOADS), anyio.CapacityLimiter(MAX_DOWNLOADS)
+        self.places = Places(MAX_UPLOADS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -229,7 +230,10 @@ class Application:
         if route.schema is not None:
             call.check(call.body, route.schema(call.version) if callable(route.schema) else route.schema)
         mode = route.tx or ("read" if call.method in ("GET", "HEAD") else "write")
-        if mode == "none":
+        if call.stream:
+            with self.places.one_of(call.context.project_id):
+                result = route.handler(call)
+        elif mode == "none":
             result = route.handler(call)
         else:
 

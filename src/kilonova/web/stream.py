@@ -1,13 +1,18 @@
 """A request's body as a plain iterator of bytes, for a handler that runs in a worker thread."""
 
+import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 
 import anyio.from_thread
 from anyio import CancelScope, CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 
-from kilonova.model.errors import BadRequest
+from kilonova.model.errors import BadRequest, TooManyRequests
+
+RETRY_AFTER = 30  # seconds
 
 
 async def pieces(parts: Iterator[bytes], limiter: CapacityLimiter) -> AsyncIterator[bytes]:
@@ -54,3 +59,32 @@ class ByteStream:
             if owed <= 0:
                 left, owed = self.PATIENCE, self.LEAST
             yield part
+
+
+class Places:
+    """Those of uploads under way: a project may have as many as it leaves to all others, so one alone half of them, and
+    whoever comes next finds some, too."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._taken: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one_of(self, project_id: str) -> Iterator[None]:
+        """TooManyRequests where the project has its share."""
+        with self._lock:
+            held, free = self._taken[project_id], self._number - self._taken.total()
+            if held and held >= free:
+                raise TooManyRequests(
+                    f"The project has {held} uploads under way, and {free} places are left for all others: try again when "
+                    "one of them has ended.",
+                    RETRY_AFTER,
+                )
+            self._taken[project_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._taken[project_id] -= 1
+                self._taken += Counter()  # forgets who has none
