@@ -49,7 +49,7 @@ def providers(call: Call, rows: Iterable[Row]) -> list[dict[str, Any]]:
     root, kinds = href(call, "/resource_providers/"), ["inventories", "usages"]
     kinds += [name for minor, name in ((1, "aggregates"), (6, "traits"), (11, "allocations")) if call.since(minor)]
     ends = [("self", ""), *((kind, f"/{kind}") for kind in kinds)]
-    links = msgspec.json.encode([{"rel": rel, "href": f"{root}{UUID}{end}"} for rel, end in ends]).decode()
+    links = msgspec.json.encode([{"rel": rel, "href": f"{root}{UUID}{end}"} for rel, end in ends]).decode().split(UUID)
     trees, found = call.since(14), []
     for row in rows:
         uuid = row["uuid"]
@@ -57,7 +57,7 @@ def providers(call: Call, rows: Iterable[Row]) -> list[dict[str, Any]]:
             "uuid": uuid,
             "name": row["name"],
             "generation": row["generation"],
-            "links": msgspec.Raw(links.replace(UUID, uuid)),
+            "links": msgspec.Raw(uuid.join(links)),
         }
         if trees:
             body["parent_provider_uuid"], body["root_provider_uuid"] = row["parent_uuid"], row["root_uuid"]
