@@ -16,6 +16,7 @@ from kilonova import door, seed, statedir
 from kilonova.compute.routes import SERVICE as COMPUTE
 from kilonova.config import Config
 from kilonova.console.door import ConsoleDoor
+from kilonova.db import ownership
 from kilonova.flow.log import Journal
 from kilonova.flow.wake import Doorbell
 from kilonova.flow.worker import ControlWorkers, LocalSeam
@@ -80,6 +81,7 @@ class Cloud:
         config = self.config
         self.database = statedir.open_database(config)
         self._ending.callback(self.database.close)
+        ownership.claim(self.database, self.known["id"])
         stores = self._make_stores()
         doorbell = Doorbell()
         node = self.known["id"]

@@ -9,7 +9,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from clouds import BIN, RunningCloud
+
+from kilonova.db import ownership
+from kilonova.db.engine import Database
+from kilonova.identity.tables import REVISION
+from kilonova.model.ids import new_id
 
 
 def run(*words: object) -> tuple[int, str]:
@@ -81,6 +87,19 @@ def test_a_database_that_cannot_be_used(tmp_path: Path, url: str) -> None:
     code, text = run("up", "--virt", "fake", "--state", tmp_path / "cloud", "--port", 0, "--database", url)
     assert code == 1
     assert f"cannot use the database {url}" in text
+
+
+def test_another_clouds_database(tmp_path: Path, database: Database) -> None:
+    """Here one that has only just been claimed: nothing else of it is touched."""
+    owner = new_id()
+    ownership.claim(database, owner)
+    ownership.claim(database, owner)
+    url = database.engine.url.render_as_string(hide_password=False)
+    code, text = run("up", "--virt", "fake", "--state", tmp_path / "cloud", "--port", 0, "--database", url)
+    assert code == 1
+    assert f"the database is that of the cloud {owner}" in text
+    assert "--database that is empty" in text
+    assert not database.read(lambda tx: tx.all(sa.select(REVISION)))
 
 
 def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:

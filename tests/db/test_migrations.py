@@ -11,6 +11,7 @@ from kilonova.db.engine import Database
 from kilonova.db.schema import METADATA
 
 LATER_TABLES = (
+    "cloud",
     "image_ids",
     "image_metadef_resource_types",
     "image_metadef_definitions",

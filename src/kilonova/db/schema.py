@@ -5,8 +5,8 @@ import importlib
 from kilonova.db.tables import METADATA
 
 TABLES = (
-    "flow.tables", "identity.tables", "placement.tables", "image.tables", "network.tables", "network.service_tables",
-    "volume.tables", "compute.tables",
+    "db.ownership", "flow.tables", "identity.tables", "placement.tables", "image.tables", "network.tables",
+    "network.service_tables", "volume.tables", "compute.tables",
 )  # fmt: skip
 
 for name in TABLES:
