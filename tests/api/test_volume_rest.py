@@ -398,7 +398,7 @@ def test_groups_of_volumes(cinder: Cinder) -> None:
     mine = cinder.get("/snapshots/detail").json()["snapshots"]
     assert [each["group_snapshot_id"] for each in mine] == [snapshot["id"]]
     assert cinder.delete(f"/snapshots/{mine[0]['id']}").status_code == 400
-    wish = {"create-from-src": {"name": "copy", "group_snapshot_id": snapshot["id"]}}
+    wish = {"create-from-src": {"name": "copy", "group_snapshot_id": snapshot["id"], "source_group_id": None}}
     copy = cinder.post("/groups/action", wish).json()["group"]
     cinder.run()
     assert cinder.get(f"/groups/{copy['id']}").json()["group"]["status"] == "available"

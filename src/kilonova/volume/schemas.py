@@ -155,8 +155,8 @@ GROUP_ACTION = {
     "properties": {
         "delete": closed({"delete-volumes": BOOLEAN}),
         "reset_status": closed({"status": REQUIRED_NAME}, ("status",)),
-        "create-from-src": opened({"name": NAME, "description": NAME, "group_snapshot_id": UUID,
-                                   "source_group_id": UUID}),
+        "create-from-src": opened({"name": NAME, "description": NAME,  # openstacksdk sends null for the other source
+                                   "group_snapshot_id": UUID_OR_NULL, "source_group_id": UUID_OR_NULL}),
         "enable_replication": {}, "disable_replication": {}, "failover_replication": {},
         "list_replication_targets": {},
     },
