@@ -26,6 +26,15 @@ LIT = """(() => {
 })()"""  # pixels that are not black
 ROWS = "Array.from(document.querySelectorAll('.xterm-rows > div'), (row) => row.textContent).join('\\n')"
 
+BELOW = """(() => {
+  const row = document.querySelector(".xterm-rows > div"), style = getComputedStyle(row);
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `${style.fontSize} ${style.fontFamily}`;
+  const font = pen.measureText("_"), line = font.fontBoundingBoxAscent + font.fontBoundingBoxDescent;
+  const baseline = (row.clientHeight - line) / 2 + font.fontBoundingBoxAscent;
+  return baseline + font.actualBoundingBoxDescent - row.clientHeight;
+})()"""  # pixels of an underscore that a terminal's row cuts off
+
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCloud]:
@@ -101,6 +110,7 @@ def test_a_person_logs_in_by_the_screen_and_by_the_serial_port(
     address = cloud.openstack("console", "url", "show", "--serial", "watched", "-f", "json")["url"]
     terminal = Terminal(opened(browser, address))
     terminal.log_in()
+    assert terminal.page.evaluate(BELOW) <= 0
     on_screen = "sudo cat /dev/vcs1"  # what the guest itself says is on the screen
     wait_for(lambda: "watched login:" in terminal.run(on_screen), PATIENCE)
     wait_for(lambda: screen.evaluate(LIT) > 500)

@@ -2,7 +2,8 @@ import { Terminal } from "./vendor/xterm.mjs";
 import { FitAddon } from "./vendor/addon-fit.mjs";
 import { address, lost, say } from "./common.js";
 
-const terminal = new Terminal({ cursorBlink: true, fontSize: 14, scrollback: 5000 });
+// A row is as high as its font says: at 14 px many a browser's monospace hangs its underscores below that, unseen.
+const terminal = new Terminal({ cursorBlink: true, fontSize: 15, scrollback: 5000 });
 const fit = new FitAddon();
 terminal.loadAddon(fit);
 terminal.open(document.getElementById("console"));
