@@ -4,6 +4,7 @@
 transaction as its arithmetic; see `providers.swap_generation` for why that also holds on PostgreSQL.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.dialect import insert_new
-from kilonova.db.engine import Tx
+from kilonova.db.engine import Tx, parts
 from kilonova.model.errors import BadRequest, Conflict, NotFound
 from kilonova.model.ids import now
 from kilonova.placement import names, providers
 from kilonova.placement.snapshot import constraint
-from kilonova.placement.tables import ALLOCATIONS, CONSUMERS, PROVIDERS
+from kilonova.placement.tables import ALLOCATIONS, CONSUMERS, INVENTORIES, PROVIDERS
 
 Row = sa.RowMapping
 Resources = Mapping[str, int]  # resource class → amount
@@ -67,15 +68,22 @@ def for_provider(tx: Tx, provider: str) -> list[Row]:
     )
 
 
-def usages(tx: Tx, provider: str, but: Collection[str] = ()) -> dict[str, int]:
-    """Used, by resource class, of every class the provider has an inventory of; not counting the consumers in `but`."""
-    used = (
-        sa.select(ALLOCATIONS.c.resource_class, sa.func.sum(ALLOCATIONS.c.used).label("used"))
-        .where(ALLOCATIONS.c.provider == provider, ALLOCATIONS.c.consumer.not_in(list(but)))
-        .group_by(ALLOCATIONS.c.resource_class)
-    )
+def usages(tx: Tx, provider: str) -> dict[str, int]:
+    """Used, by resource class, of every class the provider has an inventory of."""
+    used = _sums(tx, ALLOCATIONS.c.provider, [provider])
     found = {row["resource_class"]: 0 for row in providers.inventories(tx, provider)}
-    return found | {row["resource_class"]: int(row["used"]) for row in tx.all(used)}
+    return found | {name: amount for (_, name), amount in used.items()}
+
+
+def _sums(tx: Tx, of: "sa.Column[str]", values: Collection[str]) -> Counter[tuple[str, str]]:
+    """Used, by provider and resource class, in the allocations that have one of the values."""
+    sums: Counter[tuple[str, str]] = Counter()
+    place = (ALLOCATIONS.c.provider, ALLOCATIONS.c.resource_class)
+    for part in parts(values):
+        query = sa.select(*place, sa.func.sum(ALLOCATIONS.c.used)).where(of.in_(part)).group_by(*place)
+        for provider, name, used in tx.execute(query):
+            sums[provider, name] += int(used)
+    return sums
 
 
 def total_usages(tx: Tx, project_id: str, user_id: str | None = None) -> dict[str, int]:
@@ -125,23 +133,23 @@ def replace(tx: Tx, claims: list[Claim]) -> None:
     What raises has changed no allocation, so that a caller may go on to its next candidate in the same transaction.
     Raises BadRequest (no such provider, class), OverCapacity (does not fit), Conflict (a generation has moved on).
     """
-    _check(tx, claims)
+    generations = _check(tx, claims)
     consumers = [claim.consumer for claim in claims]
-    for provider, wanted in sorted(_by_provider(claims).items()):
-        row = providers.get(tx, provider)
-        providers.swap_generation(tx, provider, row["generation"])
-        _fit(tx, provider, wanted, consumers)
-    tx.execute(ALLOCATIONS.delete().where(ALLOCATIONS.c.consumer.in_(consumers)))
-    for claim in claims:
-        _write(tx, claim)
+    wanted = _by_provider(claims)
+    for provider in sorted(wanted):
+        providers.swap_generation(tx, provider, generations[provider])
+    _fit(tx, wanted, consumers)
+    for part in parts(consumers):
+        tx.execute(ALLOCATIONS.delete().where(ALLOCATIONS.c.consumer.in_(part)))
+    _write(tx, claims)
 
 
-def _check(tx: Tx, claims: list[Claim]) -> None:
-    """What the claims name is looked up at once: one may have thousands of providers."""
-    named = {provider for claim in claims for provider in claim.resources}
-    known = tx.present(PROVIDERS.c.uuid, named)
+def _check(tx: Tx, claims: list[Claim]) -> dict[str, int]:
+    """The generation of each provider. What the claims name is looked up at once: one may have thousands of providers."""
+    known = _generations(tx, PROVIDERS, {provider for claim in claims for provider in claim.resources})
     classes = {name for claim in claims for resources in claim.resources.values() for name in resources}
     unknown = names.unknown_classes(tx, classes)
+    consumers = _generations(tx, CONSUMERS, [claim.consumer for claim in claims])
     for claim in claims:
         for provider, resources in claim.resources.items():
             if provider not in known:
@@ -150,13 +158,20 @@ def _check(tx: Tx, claims: list[Claim]) -> None:
                 raise BadRequest(
                     f"Unable to allocate inventory for consumer {claim.consumer}: No such resource class {bad[0]}."
                 )
-        present = tx.scalar(sa.select(CONSUMERS.c.generation).where(CONSUMERS.c.uuid == claim.consumer))
+        present = consumers.get(claim.consumer)
         if claim.check_generation and present != claim.generation:
             expected = "null" if present is None else present
             raise Conflict(
                 f"consumer generation conflict - expected {expected} but got {claim.generation}",
                 code=providers.CONCURRENT_UPDATE,
             )
+    return known
+
+
+def _generations(tx: Tx, table: sa.Table, uuids: Collection[str]) -> dict[str, int]:
+    """Of those that there are."""
+    queries = [sa.select(table.c.uuid, table.c.generation).where(table.c.uuid.in_(part)) for part in parts(uuids)]
+    return {uuid: generation for query in queries for uuid, generation in tx.execute(query)}
 
 
 def _by_provider(claims: list[Claim]) -> dict[str, dict[str, list[int]]]:
@@ -168,45 +183,52 @@ def _by_provider(claims: list[Claim]) -> dict[str, dict[str, list[int]]]:
     return wanted
 
 
-def _fit(tx: Tx, provider: str, wanted: Mapping[str, list[int]], consumers: list[str]) -> None:
+def _fit(tx: Tx, wanted: Mapping[str, Mapping[str, list[int]]], consumers: list[str]) -> None:
     """Placement: `_check_capacity_exceeded`. What the consumers hold now is theirs to give back."""
-    inventory = {row["resource_class"]: row for row in providers.inventories(tx, provider)}
-    used = usages(tx, provider, but=consumers)
-    for resource_class, amounts in wanted.items():
-        place = f"for '{resource_class}' on resource provider '{provider}'"
-        if resource_class not in inventory:
-            raise OverCapacity(f"Unable to allocate inventory: Inventory {place} invalid.")
-        item = inventory[resource_class]
-        for amount in amounts:
-            if broken := constraint(item, amount):
+    stock = {
+        (row["provider"], row["resource_class"]): row
+        for part in parts(wanted)
+        for row in tx.all(sa.select(INVENTORIES).where(INVENTORIES.c.provider.in_(part)))
+    }
+    used = _sums(tx, ALLOCATIONS.c.provider, wanted)
+    used.subtract(_sums(tx, ALLOCATIONS.c.consumer, consumers))
+    for provider, by_class in sorted(wanted.items()):
+        for resource_class, amounts in by_class.items():
+            place = f"for '{resource_class}' on resource provider '{provider}'"
+            item = stock.get((provider, resource_class))
+            if item is None:
+                raise OverCapacity(f"Unable to allocate inventory: Inventory {place} invalid.")
+            for amount in amounts:
+                if broken := constraint(item, amount):
+                    raise OverCapacity(
+                        f"Unable to allocate inventory: Unable to create allocation {place}. The requested amount would "
+                        f"violate inventory constraints: {broken}."
+                    )
+            taken, size = used[provider, resource_class], providers.capacity(item)
+            if taken + sum(amounts) > size:
                 raise OverCapacity(
                     f"Unable to allocate inventory: Unable to create allocation {place}. The requested amount would "
-                    f"violate inventory constraints: {broken}."
+                    f"exceed the capacity: asked {sum(amounts)}, free {max(size - taken, 0)} of {size}."
                 )
-        taken, size = used.get(resource_class, 0), providers.capacity(item)
-        if taken + sum(amounts) > size:
-            raise OverCapacity(
-                f"Unable to allocate inventory: Unable to create allocation {place}. The requested amount would exceed "
-                f"the capacity: asked {sum(amounts)}, free {max(size - taken, 0)} of {size}."
-            )
 
 
-def _write(tx: Tx, claim: Claim) -> None:
-    mine = CONSUMERS.c.uuid == claim.consumer
-    if not claim.resources:
-        tx.execute(CONSUMERS.delete().where(mine))
-        return
-    values: dict[str, Any] = {"project_id": claim.project_id, "user_id": claim.user_id}
-    if claim.type is not None:
-        values["type"] = claim.type
-    if not insert_new(tx.connection, CONSUMERS, {"uuid": claim.consumer, "generation": 1, **values}):
-        tx.execute(CONSUMERS.update().where(mine).values(generation=CONSUMERS.c.generation + 1, **values))
-    when = now()
-    rows = [
-        {"consumer": claim.consumer, "provider": provider, "resource_class": name, "used": amount, "created_at": when}
-        for provider, resources in claim.resources.items()
-        for name, amount in resources.items()
-    ]
+def _write(tx: Tx, claims: list[Claim]) -> None:
+    when, rows = now(), []
+    for claim in claims:
+        mine = CONSUMERS.c.uuid == claim.consumer
+        if not claim.resources:
+            tx.execute(CONSUMERS.delete().where(mine))
+            continue
+        values: dict[str, Any] = {"project_id": claim.project_id, "user_id": claim.user_id}
+        if claim.type is not None:
+            values["type"] = claim.type
+        if not insert_new(tx.connection, CONSUMERS, {"uuid": claim.consumer, "generation": 1, **values}):
+            tx.execute(CONSUMERS.update().where(mine).values(generation=CONSUMERS.c.generation + 1, **values))
+        rows += [
+            {"consumer": claim.consumer, "provider": provider, "resource_class": name, "used": amount, "created_at": when}
+            for provider, resources in claim.resources.items()
+            for name, amount in resources.items()
+        ]
     if rows:
         tx.execute(ALLOCATIONS.insert(), rows)
 

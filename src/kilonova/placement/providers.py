@@ -177,10 +177,10 @@ def set_inventories(tx: Tx, row: Row, wanted: Mapping[str, Mapping[str, Any]]) -
         )
     generation = swap_generation(tx, uuid, row["generation"])
     present = {item["resource_class"] for item in inventories(tx, uuid)}
-    _refuse_in_use(tx, uuid, present - set(wanted), "update conflict: ", INVENTORY_INUSE)
+    if gone := present - set(wanted):
+        _refuse_in_use(tx, uuid, gone, "update conflict: ", INVENTORY_INUSE)
     tx.execute(INVENTORIES.delete().where(INVENTORIES.c.provider == uuid))
-    for resource_class, values in wanted.items():
-        _insert(tx, uuid, resource_class, values)
+    _insert(tx, uuid, wanted)
     return generation
 
 
@@ -196,7 +196,7 @@ def add_inventory(tx: Tx, row: Row, resource_class: str, values: Mapping[str, An
             code=CONCURRENT_UPDATE,
         )
     generation = swap_generation(tx, uuid, row["generation"])
-    _insert(tx, uuid, resource_class, values)
+    _insert(tx, uuid, {resource_class: values})
     return generation
 
 
@@ -209,7 +209,7 @@ def update_inventory(tx: Tx, row: Row, resource_class: str, values: Mapping[str,
         )
     generation = swap_generation(tx, uuid, row["generation"])
     _delete(tx, uuid, resource_class)
-    _insert(tx, uuid, resource_class, values)
+    _insert(tx, uuid, {resource_class: values})
     return generation
 
 
@@ -236,10 +236,13 @@ def _refuse_in_use(tx: Tx, uuid: str, classes: Iterable[str], doing: str, code: 
         raise Conflict(f"{doing}Inventory for '{', '.join(in_use)}' on resource provider '{uuid}' in use.", code=code)
 
 
-def _insert(tx: Tx, uuid: str, resource_class: str, values: Mapping[str, Any]) -> None:
-    full = {**INVENTORY_DEFAULTS, **values, "provider": uuid, "resource_class": resource_class, "updated_at": now()}
-    full.pop("resource_provider_generation", None)
-    tx.execute(INVENTORIES.insert().values(**full))
+def _insert(tx: Tx, uuid: str, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+    whose = {"provider": uuid, "updated_at": now()}
+    rows = [{**INVENTORY_DEFAULTS, **values, **whose, "resource_class": name} for name, values in wanted.items()]
+    for row in rows:
+        row.pop("resource_provider_generation", None)
+    if rows:
+        tx.execute(INVENTORIES.insert(), rows)
 
 
 def _delete(tx: Tx, uuid: str, resource_class: str) -> None:
