@@ -83,12 +83,14 @@ def read(path: Path, services: Iterable[Service]) -> dict[str, Rules]:
             )
     _refuse_strangers(path, entries, lines.keys(), book)
     changed = {name for name, rule in defaults.items() if name in entries or rule.names & entries.keys()}
+    parts = {full: book[full] for full, (of, name) in lines.items() if full in changed and name in of.parts}
     is_admin = book["context_is_admin"] if "context_is_admin" in entries else None
     return {
         service.prefix: Rules(
             service,
             {name: book[full] for full, (of, name) in lines.items() if of is service and full in changed},
             is_admin,
+            parts,
         )
         for service in services
     }

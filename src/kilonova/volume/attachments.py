@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Conflict
 from kilonova.model.ids import new_id, now
-from kilonova.volume import states, volumes
+from kilonova.volume import parts, states, volumes
 from kilonova.volume.flows import Flows
 from kilonova.volume.requests import invalid, missing
 from kilonova.volume.tables import ATTACHMENTS
@@ -35,6 +35,8 @@ def reserve(tx: Tx, context: Context, volume_id: str, server_id: str | None, mod
             f"{volume['id']} currently has a status of: {volume['status']}",
         )
     volumes.check_stays(volume, "attach")
+    if volume["multiattach"] and volume["status"] == "in-use" and volume["bootable"]:
+        parts.check(context, parts.MULTIATTACH_BOOTABLE)
     expected = ("available", "in-use", "downloading") if volume["multiattach"] else ("available", "downloading")
     again = any(one["server_id"] == server_id for one in volumes.attachments_of(tx, volume["id"]) if server_id)
     if volume["status"] in expected:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from kilonova.db.engine import Tx
 from kilonova.model.errors import Conflict, NotFound, NoValidHost
 from kilonova.model.ids import new_id, now
-from kilonova.volume import attachments, quotas, scheduler, services, states, types, volumes
+from kilonova.volume import attachments, parts, quotas, scheduler, services, states, types, volumes
 from kilonova.volume.flows import Flows
 from kilonova.volume.requests import bad_input, boolean, invalid
 from kilonova.volume.tables import SNAPSHOTS, VOLUMES
@@ -27,6 +27,8 @@ def retype(tx: Tx, context: Context, id: str, new_type: str, policy: str, flows:
             "Invalid volume_type passed, retypes affecting multiattach are only allowed on available volumes, the "
             f"specified volume however currently has a status of: {volume['status']}."
         )
+    if types.is_multiattach(wanted) and not volume["multiattach"]:
+        parts.check(context, parts.MULTIATTACH)
     bad = volume["status"] not in ("available", "in-use") or volume["migration_status"] not in volumes.MIGRATED
     bad |= volume["group_id"] is not None or volume["type_id"] == wanted["id"]
     qos = {types.by_id(tx, volume["type_id"])["qos_specs_id"], wanted["qos_specs_id"]}
@@ -171,6 +173,8 @@ def upload(tx: Tx, context: Context, id: str, asked: dict[str, Any], flows: Flow
 def reimage(tx: Tx, context: Context, id: str, image_id: str, flows: Flows, *, reserved: bool) -> None:
     """The image's bytes over the volume's (3.68)."""
     volume = volumes.get(tx, context, id)
+    if volume["status"] == "reserved":
+        parts.check(context, parts.REIMAGE_RESERVED)
     if len(volumes.attachments_of(tx, volume["id"])) > 1:
         raise Conflict("Cannot re-image a volume which is attached to more than one server.")
     expected = ("available", "error", "reserved") if reserved else ("available", "error")

@@ -13,7 +13,7 @@ from kilonova.volume import attachment_handlers as attachments
 from kilonova.volume import backup_handlers as backups
 from kilonova.volume import group_handlers as groups
 from kilonova.volume import manage_handlers as manage
-from kilonova.volume import messages, qos, volume_actions
+from kilonova.volume import messages, parts, qos, volume_actions
 from kilonova.volume import schemas as s
 from kilonova.volume import snapshot_handlers as snapshots
 from kilonova.volume import type_handlers as types
@@ -371,6 +371,7 @@ POLICY: dict[str, Rule] = {
     **dict.fromkeys(WRITE, project_member),
     **{start + name: admin for start, names in MANAGED.items() for name in names},
     **volume_actions.POLICY,
+    **parts.POLICY,
     "volume:action": project_reader,  # each action has a rule of its own: volume_actions.ACTIONS
 }
 
@@ -382,4 +383,5 @@ SERVICE = Service(
     microversions=MICROVERSIONS,
     types=("block-storage", "volumev3", "volume"),
     users_rows=("/v3/volumes", "/v3/snapshots", "/v3/backups"),
+    parts=parts.PARTS,
 )

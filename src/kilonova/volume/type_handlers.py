@@ -77,7 +77,7 @@ def _type(call: Call) -> sa.RowMapping:
 
 
 def extra_specs(call: Call) -> dict[str, Any]:
-    return {"extra_specs": views.volume_type(call, _type(call))["extra_specs"]}
+    return {"extra_specs": views.extra_specs(call, _type(call))}
 
 
 def add_extra_specs(call: Call) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _fixed_while_used(call: Call, row: sa.RowMapping, new: dict[str, Any]) -> No
 
 
 def extra_spec(call: Call) -> dict[str, Any]:
-    specs, key = views.volume_type(call, _type(call))["extra_specs"], call.params["id"]
+    specs, key = views.extra_specs(call, _type(call)), call.params["id"]
     if key not in specs:
         raise _no_spec(call)
     return {key: specs[key]}

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from kilonova.db.engine import Tx
-from kilonova.volume import services
+from kilonova.volume import parts, services
 from kilonova.volume.requests import links, stamp
 from kilonova.volume.tables import ATTACHMENTS, TYPES, VOLUMES
 from kilonova.web.call import Call
@@ -44,15 +44,15 @@ def volume_made(call: Call, row: Row) -> dict[str, Any]:
 
 
 def _extended(call: Call, row: Row) -> dict[str, Any]:
-    body: dict[str, Any] = {"os-vol-tenant-attr:tenant_id": row["project_id"]}
+    body: dict[str, Any] = {}
+    if parts.may(call.context, parts.PROJECT):
+        body["os-vol-tenant-attr:tenant_id"] = row["project_id"]
     if row["image_metadata"]:
         body["volume_image_metadata"] = row["image_metadata"]
-    if call.context.is_admin:
-        body |= {
-            "os-vol-host-attr:host": services.host_of(row),
-            "os-vol-mig-status-attr:migstat": row["migration_status"],
-            "os-vol-mig-status-attr:name_id": None,
-        }
+    if parts.may(call.context, parts.HOST):
+        body["os-vol-host-attr:host"] = services.host_of(row)
+    if parts.may(call.context, parts.MIGRATION):
+        body |= {"os-vol-mig-status-attr:migstat": row["migration_status"], "os-vol-mig-status-attr:name_id": None}
     return body
 
 
@@ -130,10 +130,11 @@ def snapshot(call: Call, row: Row, *, detail: bool = False) -> dict[str, Any]:
     }
     if not detail:
         return body
-    body |= {
-        "os-extended-snapshot-attributes:project_id": row["project_id"],
-        "os-extended-snapshot-attributes:progress": row["progress"],
-    }
+    if parts.may(call.context, parts.SNAPSHOT):
+        body |= {
+            "os-extended-snapshot-attributes:project_id": row["project_id"],
+            "os-extended-snapshot-attributes:progress": row["progress"],
+        }
     if call.since(14):
         body["group_snapshot_id"] = row["group_snapshot_id"]
     if call.since(41):
@@ -144,16 +145,22 @@ def snapshot(call: Call, row: Row, *, detail: bool = False) -> dict[str, Any]:
 
 
 def volume_type(call: Call, row: Row) -> dict[str, Any]:
-    admin, specs = call.context.is_admin, row["extra_specs"]
-    body = {
-        "id": row["id"],
-        "name": row["name"],
-        "is_public": row["is_public"],
-        "description": row["description"],
-        "extra_specs": specs if admin else {key: specs[key] for key in VISIBLE_SPECS if key in specs},
-        "os-volume-type-access:is_public": row["is_public"],
-    }
-    return body | ({"qos_specs_id": row["qos_specs_id"]} if admin else {})
+    body = {name: row[name] for name in ("id", "name", "is_public", "description")}
+    if parts.may(call.context, parts.EXTRA_SPECS):
+        body["extra_specs"] = extra_specs(call, row)
+    if parts.may(call.context, parts.IS_PUBLIC):
+        body["os-volume-type-access:is_public"] = row["is_public"]
+    if parts.may(call.context, parts.QOS_SPECS):
+        body["qos_specs_id"] = row["qos_specs_id"]
+    return body
+
+
+def extra_specs(call: Call, row: Row) -> dict[str, str]:
+    """Of a volume type, those that the caller may see."""
+    specs: dict[str, str] = row["extra_specs"]
+    if parts.may(call.context, parts.ALL_EXTRA_SPECS):
+        return specs
+    return {key: specs[key] for key in VISIBLE_SPECS if key in specs}
 
 
 def volume_type_made(call: Call, row: Row) -> dict[str, Any]:
@@ -187,7 +194,7 @@ def backup(call: Call, row: Row, *, has_children: bool) -> dict[str, Any]:
     }
     if call.since(43):
         body["metadata"] = row["metadata"]
-    if call.context.is_admin and call.since(18):
+    if call.since(18) and parts.may(call.context, parts.OF_BACKUP):
         body["os-backup-project-attr:project_id"] = row["project_id"]
     if call.since(56):
         body["user_id"] = row["user_id"]
@@ -242,7 +249,7 @@ def group(call: Call, row: Row) -> dict[str, Any]:
         body["volumes"] = volume_ids(call.tx, row["id"])
     if call.since(38):
         body["replication_status"] = "disabled"
-    if call.since(58) and call.context.is_admin:
+    if call.since(58) and parts.may(call.context, parts.OF_GROUP):
         body["project_id"] = row["project_id"]
     return body
 
@@ -266,11 +273,11 @@ def group_snapshot(call: Call, row: Row) -> dict[str, Any]:
         "name": row["name"],
         "description": row["description"],
     }
-    if call.since(58) and call.context.is_admin:
+    if call.since(58) and parts.may(call.context, parts.OF_GROUP_SNAPSHOT):
         body["project_id"] = row["project_id"]
     return body
 
 
 def group_type(call: Call, row: Row) -> dict[str, Any]:
     body = {name: row[name] for name in ("id", "name", "description", "is_public")}
-    return body | ({"group_specs": row["group_specs"]} if call.context.is_admin else {})
+    return body | ({"group_specs": row["group_specs"]} if parts.may(call.context, parts.GROUP_SPECS) else {})

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kilonova.model.errors import BadRequest, Conflict, Forbidden, NotFound
-from kilonova.volume import attachments, moves, schemas, snapshots, states, volumes
+from kilonova.model.errors import BadRequest, Conflict, NotFound
+from kilonova.volume import attachments, moves, parts, schemas, snapshots, states, volumes
 from kilonova.volume.requests import bad_input, boolean, invalid
 from kilonova.volume.tables import ATTACHMENTS
 from kilonova.web.call import Call, Reply
@@ -170,8 +170,8 @@ def _unset_image_metadata(call: Call, id: str, argument: Any) -> None:
 
 
 def _upload_image(call: Call, id: str, argument: Any) -> dict[str, Any]:
-    if argument.get("visibility") == "public" and not call.context.is_admin:
-        raise Forbidden("Policy doesn't allow volume_extension:volume_actions:upload_public to be performed.")
+    if argument.get("visibility") == "public":
+        parts.check(call.context, parts.UPLOAD_PUBLIC)
     asked = dict(argument)
     if not call.since(1):
         asked = {name: value for name, value in asked.items() if name not in ("visibility", "protected")}

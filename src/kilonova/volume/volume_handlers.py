@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from kilonova.model.errors import BadRequest, Forbidden, NotFound
-from kilonova.volume import views, volumes
+from kilonova.model.errors import BadRequest, NotFound
+from kilonova.volume import parts, views, volumes
 from kilonova.volume.listing import Listed, page
 from kilonova.volume.requests import boolean, flag, text
 from kilonova.volume.tables import VOLUMES
@@ -103,8 +103,8 @@ def update(call: Call) -> dict[str, Any]:
 
 def delete(call: Call) -> None:
     cascade, force = flag(call, "cascade"), call.since(23) and flag(call, "force")
-    if force and not call.context.is_admin:
-        raise Forbidden("Policy doesn't allow volume:force_delete to be performed.")
+    if force:
+        parts.check(call.context, parts.FORCE_DELETE)
     flows = call.services.storage
     volumes.delete(call.tx, call.context, call.params["id"], flows, cascade=cascade, force=force)
 

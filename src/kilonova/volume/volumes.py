@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, Conflict
 from kilonova.model.ids import new_id, now
-from kilonova.volume import quotas, services, states, types
+from kilonova.volume import parts, quotas, services, states, types
 from kilonova.volume.flows import Flows
 from kilonova.volume.requests import bad_input, invalid, missing
 from kilonova.volume.tables import ATTACHMENTS, BACKUPS, GROUPS, SNAPSHOTS, TRANSFERS, VOLUMES
@@ -58,6 +58,10 @@ def check_stays(volume: sa.RowMapping, verb: str) -> None:
 def create(tx: Tx, context: Context, wanted: Wanted, flows: Flows) -> sa.RowMapping:
     source = _source(tx, context, wanted)
     volume_type = _type(tx, context, wanted, source)
+    if types.is_multiattach(volume_type):
+        parts.check(context, parts.MULTIATTACH)
+    if wanted.image:
+        parts.check(context, parts.FROM_IMAGE)
     size = _size(wanted, source)
     types.check_size(volume_type, size)
     zone = _zone(tx, wanted, source)
@@ -271,6 +275,8 @@ def extend(tx: Tx, context: Context, id: str, size: int, flows: Flows, *, attach
         )
     volume_type = types.by_id(tx, volume["type_id"])
     types.check_size(volume_type, size)
+    if attached:
+        parts.check(context, parts.EXTEND_ATTACHED)
     expected = "in-use" if attached else "available"
     if volume["status"] != expected:
         raise invalid("volume", f"Volume {id} status must be '{expected}' to extend, currently {volume['status']}.")

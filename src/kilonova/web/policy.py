@@ -58,12 +58,18 @@ def with_implied(roles: frozenset[str]) -> frozenset[str]:
 class Rules:
     """A service's rules as they hold: its own table, and in place of some lines an operator's.
 
-    `replaced`: by the service's own names. `is_admin`: who is an administrator, if an operator says so.
+    `replaced`: by the service's own names. `is_admin`: who is an administrator, if an operator says so. `parts`: an
+    operator's for parts of requests, by their full names, of all services: one asks others (Cinder uploads to Glance).
     """
 
-    def __init__(self, service: "Service", replaced: Mapping[str, Rule], is_admin: Rule | None = None) -> None:
-        self.service, self.replaced, self.is_admin = service, replaced, is_admin
-        self.parts = {service.rule_name(name): found for name, found in replaced.items() if name in service.parts}
+    def __init__(
+        self,
+        service: "Service",
+        replaced: Mapping[str, Rule],
+        is_admin: Rule | None = None,
+        parts: Mapping[str, Rule] | None = None,
+    ) -> None:
+        self.service, self.replaced, self.is_admin, self.parts = service, replaced, is_admin, parts
 
     def __getitem__(self, name: str) -> Rule:
         return self.replaced.get(name) or self.service.policy[name]
