@@ -130,6 +130,24 @@ def test_metadata_and_names_are_changed(cinder: Cinder) -> None:
     assert cinder.put(f"/volumes/{id}", {"volume": {"name": "x"}}, READER).status_code == 403
 
 
+def test_metadata_has_so_many_items_and_no_more(cinder: Cinder) -> None:
+    """Cinder has no limit; a list of all volumes in detail has all of it."""
+    many = {f"key{number}": "x" for number in range(257)}
+    rest = dict(list(many.items())[:255])
+    assert cinder.post("/volumes", {"volume": {"size": 1, "metadata": many}}).status_code == 400
+    volume = cinder.volume(metadata=rest)
+    snapshot = cinder.made("snapshot", volume_id=volume["id"], metadata=rest)
+    for path in (f"/volumes/{volume['id']}/metadata", f"/snapshots/{snapshot['id']}/metadata"):
+        assert cinder.put(path, {"metadata": many}).status_code == 400
+        over = cinder.post(path, {"metadata": {"key255": "x", "key256": "x"}})
+        assert (over.status_code, over.json()["overLimit"]["message"][:21]) == (413, "Invalid metadata size")
+        assert cinder.put(f"{path}/key255", {"meta": {"key255": "x"}}).status_code == 200
+        assert cinder.put(f"{path}/key256", {"meta": {"key256": "x"}}).status_code == 413
+        assert cinder.delete(f"{path}/key0").status_code == 200
+    of_image = ({"metadata": rest}, {"metadata": {"key255": "x", "key256": "x"}})
+    assert [cinder.act(volume, "os-set_image_metadata", each).status_code for each in of_image] == [200, 413]
+
+
 def test_a_volume_grows_and_its_quota_with_it(cinder: Cinder) -> None:
     volume = cinder.volume()
     path = f"/os-quota-sets/{DEMO_PROJECT}"

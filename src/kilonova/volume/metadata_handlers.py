@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from kilonova.model.errors import BadRequest, NotFound
 from kilonova.volume import snapshots, states, volumes
-from kilonova.volume.requests import invalid
+from kilonova.volume.requests import check_metadata, invalid
 from kilonova.web.call import Call
 
 
@@ -56,6 +56,7 @@ class Metadata:
     def _keep(self, call: Call, metadata: dict[str, str]) -> dict[str, str]:
         row = self._row(call)
         self.check(row)
+        check_metadata(metadata, row["metadata"])
         states.update(call.tx, self.kind, row["id"], metadata=metadata)
         return metadata
 

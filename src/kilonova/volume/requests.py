@@ -1,9 +1,11 @@
 """What all of Cinder's resources share: its refusals in its own words, links, times, texts that are booleans."""
 
 import datetime
+from collections.abc import Mapping
 from typing import Any
 
-from kilonova.model.errors import APIError, BadRequest, NotFound
+from kilonova.model.errors import APIError, BadRequest, NotFound, TooLarge
+from kilonova.volume.schemas import MOST_METADATA
 from kilonova.web.call import Call
 
 TRUE, FALSE = ("1", "t", "true", "on", "y", "yes"), ("0", "f", "false", "off", "n", "no")
@@ -22,6 +24,12 @@ def invalid(what: str, reason: str) -> BadRequest:
 
 def bad_input(reason: str) -> BadRequest:
     return BadRequest(f"Invalid input received: {reason}")
+
+
+def check_metadata(wanted: Mapping[str, str], had: Mapping[str, str]) -> None:
+    """TooLarge, in the words of Cinder's InvalidVolumeMetadataSize, for more items than there may be; fewer is right."""
+    if len(wanted) > max(MOST_METADATA, len(had)):
+        raise TooLarge(f"Invalid metadata size: there would be {len(wanted)} items, of at most {MOST_METADATA}.")
 
 
 def missing(what: str, id: str) -> NotFound:

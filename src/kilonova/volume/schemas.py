@@ -7,6 +7,7 @@ from kilonova.web.call import Version
 Schema = dict[str, Any]
 MAX_INT = 0x7FFFFFFF
 MOST_QUOTAS = 10_000  # three a volume type
+MOST_METADATA = 256  # Cinder has no such limit; each list in detail has all of all volumes. Images may have 128
 
 NAME: Schema = {"type": ["string", "null"], "maxLength": 255}
 REQUIRED_NAME: Schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"\S"}
@@ -18,6 +19,7 @@ SIZE: Schema = {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_INT},
                           {"type": "string", "pattern": "^0*[1-9][0-9]{0,8}$"}]}  # fmt: skip
 METADATA: Schema = {
     "type": ["object", "null"],
+    "maxProperties": MOST_METADATA,
     "patternProperties": {"^[^\n]{1,255}$": {"type": "string", "maxLength": 255}},
     "additionalProperties": False,
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from kilonova.model.errors import BadRequest, Conflict, NotFound
 from kilonova.volume import attachments, moves, parts, schemas, snapshots, states, volumes
-from kilonova.volume.requests import bad_input, boolean, invalid
+from kilonova.volume.requests import bad_input, boolean, check_metadata, invalid
 from kilonova.volume.tables import ATTACHMENTS
 from kilonova.web.call import Call, Reply
 from kilonova.web.checks import Rule
@@ -154,6 +154,7 @@ def _set_image_metadata(call: Call, id: str, argument: Any) -> dict[str, Any]:
     if volume["status"] in ("maintenance", "uploading"):
         raise invalid("volume", f"Updating volume metadata is not allowed for volumes in {volume['status']} status.")
     merged = {**volume["image_metadata"], **(argument["metadata"] or {})}
+    check_metadata(merged, volume["image_metadata"])
     states.update(call.tx, "volume", id, image_metadata=merged)
     return {"metadata": merged}
 
