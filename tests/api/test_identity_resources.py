@@ -276,7 +276,9 @@ def test_grants(keystone: Keystone) -> None:
     reader = keystone.login("demo", system="all")
     assert names(keystone.get("/v3/users", reader), "users") == {"admin", "demo"}
     assert keystone.post("/v3/users", {"user": {"name": "x"}}, reader).status_code == 403
-    assert len(keystone.get("/v3/role_assignments?scope.system=all").json()["role_assignments"]) == 2
+    listed = keystone.get("/v3/role_assignments?scope.system=all").json()
+    assert len(listed["role_assignments"]) == 2
+    assert listed["links"]["self"].endswith("/v3/role_assignments?scope.system=all")
 
 
 def test_implied_roles(keystone: Keystone) -> None:

@@ -78,11 +78,8 @@ def index(call: Call) -> Row:
     if effective:
         found = list(dict.fromkeys(expand(call, found, asked)))
     names = Names(call) if boolean(call.arg("include_names")) else None
-    path = views.url(call, "role_assignments")
-    return {
-        "role_assignments": [view(call, each, names) for each in found if asked.takes(each)],
-        "links": {"next": None, "self": path, "previous": None},
-    }
+    rows = [view(call, each, names) for each in found if asked.takes(each)]
+    return views.collection(call, "role_assignments", rows, lambda _, row: row, paged=False)
 
 
 def what_is_asked(call: Call, subtree: bool) -> Asked:
