@@ -49,6 +49,14 @@ def test_port_create_show_update_delete(neutron: Neutron, network: dict[str, Any
     assert refused(neutron.get(path), 404, "PortNotFound") == f"Port {port['id']} could not be found."
 
 
+def test_what_no_extension_here_has_is_refused(neutron: Neutron, network: dict[str, Any]) -> None:
+    port = neutron.make("port", network_id=network["id"])
+    asked = {"network_id": network["id"], "trusted": True}
+    told = refused(neutron.post("/v2.0/ports", {"port": asked}, ADMIN), 400, "HTTPBadRequest")
+    assert told == "Unrecognized attribute(s) 'trusted'"
+    refused(neutron.put(f"/v2.0/ports/{port['id']}", {"port": {"trusted": True}}, ADMIN), 400, "HTTPBadRequest")
+
+
 def test_fixed_ips(neutron: Neutron, network: dict[str, Any]) -> None:
     (subnet,) = neutron.list("subnets")
     port = neutron.make("port", network_id=network["id"], fixed_ips=[{"ip_address": "10.0.0.50"}])

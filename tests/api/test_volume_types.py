@@ -52,6 +52,9 @@ def test_no_type_and_no_volume_is_encrypted(cinder: Cinder) -> None:
     assert cinder.get(f"{path}/encryption_key_id").json() == {"encryption_key_id": None}
     assert cinder.get(f"{path}/cipher").status_code == 404
     assert cinder.get(path, OTHER).status_code == 404
+    sealed = cinder.image(cinder_encryption_key_id="1d7c4d5e-0000-4000-8000-000000000001")
+    refused = cinder.post("/volumes", {"volume": {"size": 1, "imageRef": sealed}})
+    assert refused.status_code == 400 and "offers no encrypted volumes" in refused.text
 
 
 def test_a_project_may_have_a_default_type_of_its_own(cinder: Cinder) -> None:

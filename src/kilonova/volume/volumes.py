@@ -182,6 +182,8 @@ def check_image(image: Mapping[str, Any], size: int) -> None:
     """Whether a volume of `size` GiB can hold it (Cinder: check_image_metadata)."""
     if image["status"] != "active":
         raise bad_input(f"Image {image['id']} is not active.")
+    if "cinder_encryption_key_id" in image["properties"]:
+        raise bad_input(f"Image {image['id']} is encrypted, and this cloud offers no encrypted volumes.")
     most = -(-max(image["size"] or 0, image["virtual_size"] or 0) // GIB)
     if most > size:
         raise bad_input(f"Size of specified image {most}GB is larger than volume size {size}GB.")
