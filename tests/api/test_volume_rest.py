@@ -305,8 +305,13 @@ def test_a_volume_is_retyped_where_it_is_or_moves_for_it(cinder: Cinder) -> None
     assert cinder.act(volume, "os-retype", {"new_type": "there"}).status_code == 400
     assert cinder.act(volume, "os-retype", {"new_type": "unknown"}).status_code == 400
     assert cinder.act(volume, "os-migrate_volume", {"host": "host-1@file#file"}).status_code == 403
-    assert cinder.act(volume, "os-migrate_volume", {"host": "host-1@file#file"}, ADMIN).status_code == 202
-    assert place() == ("available", "there", "host-1@file#file")
+    refused = cinder.act(volume, "os-migrate_volume", {"host": "host-1@file#file"}, ADMIN)
+    assert refused.status_code == 400
+    assert "the type asks for volume_backend_name other" in refused.json()["badRequest"]["message"]
+    volume = cinder.volume()
+    other = {"file": "other", "other": "file"}[place()[2].partition("#")[2]]
+    assert cinder.act(volume, "os-migrate_volume", {"host": f"host-1@{other}#{other}"}, ADMIN).status_code == 202
+    assert place() == ("available", "__DEFAULT__", f"host-1@{other}#{other}")
     assert cinder.look(volume, ADMIN)["migration_status"] == "success"
     assert cinder.act(volume, "os-migrate_volume", {"host": "mars@file#file"}, ADMIN).status_code == 400
 

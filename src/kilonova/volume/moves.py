@@ -65,6 +65,10 @@ def migrate(tx: Tx, context: Context, id: str, host: str, lock: bool, flows: Flo
         )
     if service["machine"] != volume["host"]:
         raise bad_input(f"Volumes are not copied between machines: {id} is on {volume['host']}.")
+    volume_type = types.by_id(tx, volume["type_id"])
+    why = scheduler.refusal(tx, service, volume_type, volume["size"], volume["availability_zone"])
+    if why:  # Cinder's scheduler looks after the answer: 202, then a migration_status of error
+        raise bad_input(f"{host} does not take volumes of type {volume_type['name']}: {why}")
     values: dict[str, Any] = {"migration_status": "starting", "previous_status": volume["status"]}
     states.update(tx, "volume", volume["id"], **values, **({"status": "maintenance"} if lock else {}))
     flows.begin(tx, "migrate_volume", volume["id"], context, {"backend": service["backend"]})
