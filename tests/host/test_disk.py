@@ -188,6 +188,22 @@ def test_a_vmdk_that_nobody_looked_into_leads_nowhere(way: str, layout: Layout, 
     assert cached(layout) == ["other"]
 
 
+@pytest.mark.parametrize("disk_format", ["qcow2", "vdi", "vmdk", "vhdx", "vhd"])
+def test_an_image_that_was_cut_short_before_its_upload_is_refused(
+    disk_format: str, layout: Layout, glance: Glance, tmp_path: Path
+) -> None:
+    whole, raw = tmp_path / "whole", tmp_path / "raw"
+    raw.write_bytes(os.urandom(4 * MIB))
+    qemu_img("convert", "-f", "raw", "-O", disk.CONTAINERS[disk_format], raw, whole)
+    cut = tmp_path / "cut"
+    cut.write_bytes(whole.read_bytes()[: 3 * MIB])
+    with pytest.raises(HostError, match=r"truncated|Incomplete file"):
+        prepare(server(image=glance.add("cut", disk_format, cut)), layout, glance)
+    assert cached(layout) == []
+    base = ensure_base(glance.add("whole", disk_format, whole), layout, glance.fetch)
+    assert base.read_bytes()[: 4 * MIB] == raw.read_bytes()  # a VHD ends with a cylinder
+
+
 def test_a_fetch_that_fails_is_tried_again_by_the_next_server(layout: Layout, glance: Glance, image: ImageSpec) -> None:
     whole = glance.fetch
 

@@ -131,6 +131,7 @@ def ensure_base(image: ImageSpec, layout: Layout, fetch_image: FetchImage) -> Pa
             _check(image, part)
             driver = CONTAINERS.get(image.disk_format)
             if driver:
+                _check_whole(image, part, driver)
                 convert = ["qemu-img", "convert", "-f", driver, "-O", "raw", str(part), str(raw)]
                 run(convert, timeout=CONVERT_SECONDS)
             else:
@@ -192,6 +193,15 @@ def _check(image: ImageSpec, path: Path) -> None:
     declared = image.disk_format if image.disk_format in CONTAINERS else "raw"
     if declared != (found if found in CONTAINERS else "raw"):
         raise HostError(f"image {image.id} was uploaded as {image.disk_format}, but its bytes are {found}")
+
+
+def _check_whole(image: ImageSpec, path: Path, driver: str) -> None:
+    """QEMU reads the missing end of a QCOW2, VDI or VMDK as zeros, and says nothing. A last cluster need not be full."""
+    info = json.loads(run(["qemu-img", "info", "--output=json", "-f", driver, str(path)]))
+    extents = json.loads(run(["qemu-img", "map", "--output=json", "-f", driver, str(path)], timeout=CONVERT_SECONDS))
+    end = max((each["offset"] + each["length"] for each in extents if each["data"] and "offset" in each), default=0)
+    if end - image.size >= info.get("cluster-size", GIB):
+        raise HostError(f"image {image.id} is truncated: its data reach to byte {end}, but it has {image.size} bytes")
 
 
 def _root_size(server: ServerSpec, base: Path) -> int | None:
