@@ -354,7 +354,7 @@ def test_volumes_and_snapshots_are_let_go_and_taken_over(cinder: Cinder, of_volu
     assert [(each["reference"]["source-name"], each["safe_to_manage"]) for each in listed] == [
         (f"volume-{volume['id']}", True)
     ]
-    wish = {"volume": {"host": host, "ref": listed[0]["reference"], "name": "back"}}
+    wish = {"volume": {"host": host, "ref": listed[0]["reference"], "name": "back", "bootable": None}}
     taken = cinder.post(of_volumes, wish, ADMIN)
     assert taken.status_code == 202 and taken.json()["volume"]["size"] == 1
     assert cinder.post(of_volumes, wish, ADMIN).status_code == 400

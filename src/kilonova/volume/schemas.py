@@ -178,7 +178,7 @@ MANAGE_VOLUME = wrapped(
     "volume",
     opened({"host": {"type": ["string", "null"]}, "cluster": {}, "ref": {"type": "object"}, "name": NAME,
             "description": NAME, "volume_type": NAME, "metadata": METADATA, "availability_zone": NAME,
-            "bootable": BOOLEAN}, ("ref", "host")),
+            "bootable": {"enum": [*BOOLEAN["enum"], None]}}, ("ref", "host")),
 )  # fmt: skip
 MANAGE_SNAPSHOT = wrapped(
     "snapshot",
