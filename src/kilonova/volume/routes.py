@@ -223,6 +223,9 @@ OPERATIONS: dict[str, Route] = {
     "PUT /os-services/freeze": Route(admins.freeze, "volume:freeze_host", schema=s.SERVICE),
     "PUT /os-services/thaw": Route(admins.thaw, "volume:thaw_host", schema=s.SERVICE),
     "PUT /os-services/failover_host": Route(admins.failover_host, "volume:failover_host", 202, schema=s.SERVICE),
+    "PUT /os-services/failover": Route(
+        admins.failover_host, "volume:failover_host", 202, schema=s.SERVICE, since=(3, 26)
+    ),
     "PUT /os-services/get-log": Route(admins.get_log, f"{X}:services:update", schema={"type": "object"}, since=(3, 32)),
     "PUT /os-services/set-log": Route(
         admins.set_log, f"{X}:services:update", 202, schema={"type": "object"}, since=(3, 32)
