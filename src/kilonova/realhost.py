@@ -14,6 +14,7 @@ from kilonova.host.libvirt.connection import Connection
 from kilonova.host.libvirt.host import LibvirtHost, LibvirtHostConfig
 from kilonova.host.libvirt.volumes import copier
 from kilonova.host.metadata_content import ec2_tree, openstack_files
+from kilonova.host.net import metadata
 from kilonova.host.net.backend import HostNet
 from kilonova.host.net.netlink import Netlink
 from kilonova.host.net.resolver import host_name_servers
@@ -44,7 +45,8 @@ def host_net(
 ) -> HostNet:
     netns = plane_config(config, known).netns
     name_servers = host_name_servers if config.uplink == "nat" else None
-    return HostNet(netns, known["id"], config.state, server, openstack_files, ec2_tree, name_servers, set_password)
+    source = metadata.Source(server, openstack_files, ec2_tree, set_password)
+    return HostNet(netns, known["id"], config.state, source, name_servers)
 
 
 def overlay_address(address: str) -> str:

@@ -8,12 +8,14 @@ import socket
 import struct
 import time
 import uuid
+from dataclasses import fields
 from pathlib import Path
 
 from kilonova.host.calls import observed, run
 from kilonova.host.dataplane.namespaces import listed_namespaces
 from kilonova.host.net.backend import HostNet
 from kilonova.host.net.link import list_links
+from kilonova.host.net.metadata import Source
 from kilonova.host.netns import in_netns, netns_path
 from kilonova.model.errors import HostError
 from kilonova.model.specs import FixedIP, HostNetwork, NetworkSpec, PortSpec, RuleSpec, SubnetSpec
@@ -36,6 +38,8 @@ def load_br_netfilter() -> None:
 
 
 class Lab:
+    """`options`: those of HostNet, and the metadata service's (`metadata.Source`)."""
+
     def __init__(self, state: Path, **options: object) -> None:
         self.state = state
         self.cloud_id = str(uuid.uuid4())
@@ -43,8 +47,9 @@ class Lab:
         load_br_netfilter()
         run(["ip", "netns", "add", self.netns])
         self.guests: list[str] = []
-        self.options = options
-        self.net = HostNet(self.netns, self.cloud_id, state, **options)  # type: ignore[arg-type]
+        given = {each.name: options.pop(each.name) for each in fields(Source) if each.name in options}
+        self.options: dict[str, object] = {"source": Source(**given), **options}  # type: ignore[arg-type]
+        self.net = HostNet(self.netns, self.cloud_id, state, **self.options)  # type: ignore[arg-type]
 
     def restart(self) -> None:
         """As a new process would find things."""

@@ -12,7 +12,7 @@ from guestlab import NETWORK, PORT, SERVER, server
 
 from kilonova.host.libvirt.configdrive import write_config_drive
 from kilonova.host.metadata_content import ec2_tree, get_network_data, openstack_files
-from kilonova.host.net.metadata import lookup
+from kilonova.host.net.metadata import Source, lookup
 from kilonova.model.specs import FixedIP, InjectedFileSpec, KeypairSpec, ServerSpec, SubnetSpec, VolumeSpec
 
 replace = msgspec.structs.replace
@@ -195,4 +195,4 @@ def test_network_data_says_addresses_and_routes_where_there_is_none() -> None:
     ],
 )
 def test_the_metadata_service_finds_its_answers(path: str, answer: bytes | None) -> None:
-    assert lookup(path, FULL, openstack_files, ec2_tree) == answer
+    assert lookup(path, FULL, Source(openstack_files=openstack_files, ec2_tree=ec2_tree)) == answer

@@ -16,7 +16,6 @@ from kilonova.host.contract import Work
 from kilonova.host.dataplane import DataPlane, DataPlaneConfig
 from kilonova.host.libvirt.connection import Connection
 from kilonova.host.libvirt.host import LibvirtHost, LibvirtHostConfig
-from kilonova.host.metadata_content import ec2_tree, openstack_files
 from kilonova.host.net.backend import HostNet
 from kilonova.model.ids import new_id
 from kilonova.model.specs import FlavorSpec, HostNetwork, ImageSpec, ServerSpec
@@ -35,9 +34,7 @@ replace = msgspec.structs.replace
 class Lab:
     def __init__(self, state: Path) -> None:
         self.plane = DataPlane.ensure(DataPlaneConfig(state=state, cloud_id=new_id()))
-        self.net = HostNet(
-            self.plane.netns, self.plane.config.cloud_id, state, lambda device: None, openstack_files, ec2_tree
-        )
+        self.net = HostNet(self.plane.netns, self.plane.config.cloud_id, state)
         config = LibvirtHostConfig(
             instances=state / "instances", cloud_id=self.plane.config.cloud_id, netns=self.plane.netns,
             fetch_image=lambda image_id, path: path.write_bytes((BUILD / FILES[image_id][0]).read_bytes()) and None,

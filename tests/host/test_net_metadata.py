@@ -11,7 +11,7 @@ import pytest
 from netlab import Lab
 
 from kilonova.host.metadata_content import ec2_tree, openstack_files
-from kilonova.host.net.metadata import lookup
+from kilonova.host.net.metadata import Source, lookup
 from kilonova.model.specs import FlavorSpec, HostNetwork, KeypairSpec, PortSpec, ServerSpec
 
 SERVERS: dict[str, ServerSpec] = {}
@@ -107,7 +107,7 @@ def test_both_layouts() -> None:
     red = server(netlab.port(net, "10.0.0.11"), "red")
 
     def get(path: str) -> bytes | None:
-        return lookup(path, red, openstack_files, ec2_tree)
+        return lookup(path, red, Source(openstack_files=openstack_files, ec2_tree=ec2_tree))
 
     assert (get("/") or b"").splitlines()[-2:] == [b"2009-04-04", b"latest"]
     assert (get("/openstack/") or b"").splitlines()[-2:] == [b"2020-10-14", b"latest"]

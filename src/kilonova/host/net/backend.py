@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from kilonova.host.dataplane.bridge_nf import ensure_filtering
 from kilonova.host.dataplane.namespaces import is_namespace
@@ -38,9 +37,8 @@ LIBVIRT_PLUGS_WITHIN = (
 class HostNet:
     """The bridges and taps live in network namespace `netns` (None: the host's own).
 
-    server: device id → ServerSpec, or None, for the metadata service; openstack_files and ec2_tree: its content
-    (`kilonova.host.metadata_content`). name_servers: what guests' DNS queries are passed on to; None: to nobody.
-    state_dir: the cloud's directory. underlay: the namespace of the host's overlay address (None: the current one).
+    state_dir: the cloud's directory. source: what the metadata service serves. name_servers: what guests' DNS queries are
+    passed on to; None: to nobody. underlay: the namespace of the host's overlay address (None: the current one).
     Nothing is touched before the first `apply`.
     """
 
@@ -49,17 +47,13 @@ class HostNet:
         netns: str | None,
         cloud_id: str,
         state_dir: Path,
-        server: Callable[[str], ServerSpec | None] = lambda device_id: None,
-        openstack_files: Callable[[ServerSpec], Mapping[str, bytes]] = lambda server: {},
-        ec2_tree: Callable[[ServerSpec], Any] = lambda server: {},
+        source: metadata.Source = metadata.Source(),
         name_servers: Callable[[], tuple[str, ...]] | None = None,
-        set_password: Callable[[str, str], bool] = lambda device_id, password: False,
         underlay: str | None = None,
     ) -> None:
         self.netns = netns
         self.cloud_id = cloud_id
-        self._server, self._openstack_files, self._ec2_tree = server, openstack_files, ec2_tree
-        self._set_password = set_password
+        self._source = source
         self._rules = PortRules(cloud_id, state_dir / "net")
         self.table = self._rules.table
         self._lock = threading.RLock()
@@ -212,19 +206,19 @@ class HostNet:
 
     def _answer(self, asked: str, address: str, path: str) -> bytes | None:
         """`asked`: the network, or the router, in whose namespace the request arrived."""
-        return metadata.lookup(path, self._asking(asked, address), self._openstack_files, self._ec2_tree)
+        return metadata.lookup(path, self._asking(asked, address), self._source)
 
     def _asking(self, asked: str, address: str) -> ServerSpec:
         networks = self._routers.networks(asked) or (asked,)
         found = [self._by_address[key] for network_id in networks if (key := (network_id, address)) in self._by_address]
-        server = self._server(found[0].device_id) if found else None
+        server = self._source.server(found[0].device_id) if found else None
         # Whoever may write a port may write any device_id into it (Nova: _validate_shared_secret's X-Tenant-ID).
         if server is None or server.project_id != found[0].project_id:
             raise KeyError(address)
         return server
 
     def _post(self, asked: str, address: str, password: str) -> bool:
-        return self._set_password(self._asking(asked, address).id, password)
+        return self._source.set_password(self._asking(asked, address).id, password)
 
     def meters(self) -> dict[str, dict[str, Count]]:
         """router id → metering label → what it has counted there."""

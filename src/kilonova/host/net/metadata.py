@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -35,28 +36,37 @@ MAX_PASSWORD = 4 * 255  # bytes (Nova: api/metadata/password.py MAX_SIZE)
 MAX_CONNECTIONS, MAX_OF_ONE = 256, 8  # a guest that holds many open has no more than its own share
 
 Address = tuple[str, int] | tuple[str, int, int, int]  # as socket.bind takes it: IPv6 with flow and device index
-Files = Callable[[ServerSpec], Mapping[str, bytes]]
-Tree = Callable[[ServerSpec], Any]
 
 
-def lookup(path: str, server: ServerSpec, openstack_files: Files, ec2_tree: Tree) -> bytes | None:
-    """The answer to GET `path` (Nova: InstanceMetadata.lookup); None is 404.
+@dataclass(frozen=True)
+class Source:
+    """What guests are told, and who hears what they tell.
 
-    openstack_files gives path → content, such as `openstack/latest/meta_data.json`; ec2_tree a nest of dicts, lists and
-    strings below a version: `meta-data`, `user-data`.
+    server: device id → ServerSpec, or None. openstack_files: path → content, such as `openstack/latest/meta_data.json`;
+    ec2_tree: a nest of dicts, lists and strings below a version: `meta-data`, `user-data` (`kilonova.host.metadata_content`
+    makes both). set_password(server id, password): whether it was taken.
     """
+
+    server: Callable[[str], ServerSpec | None] = lambda device_id: None
+    openstack_files: Callable[[ServerSpec], Mapping[str, bytes]] = lambda server: {}
+    ec2_tree: Callable[[ServerSpec], Any] = lambda server: {}
+    set_password: Callable[[str, str], bool] = lambda server_id, password: False
+
+
+def lookup(path: str, server: ServerSpec, source: Source) -> bytes | None:
+    """The answer to GET `path` (Nova: InstanceMetadata.lookup); None is 404."""
     parts = [unquote(part) for part in path.split("?", 1)[0].split("/") if part]
     if not parts:
         return "\n".join([*EC2_VERSIONS, "latest"]).encode()
     if parts[0] == "openstack":
-        files = dict(openstack_files(server))
+        files = dict(source.openstack_files(server))
         for version in {name.split("/")[1] for name in files}:
             if version >= PASSWORD_SINCE:
                 files[f"openstack/{version}/password"] = server.guest_password.encode()
         return _from_files("/".join(parts), files)
     if parts[0] not in (*EC2_VERSIONS, "latest"):
         return None
-    node = ec2_tree(server)
+    node = source.ec2_tree(server)
     for part in parts[1:]:
         node = _child(node, part)
         if node is None:
