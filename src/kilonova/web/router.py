@@ -1,5 +1,6 @@
 """Serves the services: routing, token, microversion, policy, body, transaction, faults. One path for every request."""
 
+import asyncio
 import logging
 import re
 import time
@@ -16,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kilonova.db.engine import Database, Tx
-from kilonova.model.errors import APIError, BadRequest, NotFound, TooLarge, UnsupportedMediaType
+from kilonova.model.errors import APIError, BadRequest, NotFound, TooLarge, Unavailable, UnsupportedMediaType
 from kilonova.model.ids import new_request_id
 from kilonova.web import access_rules, faults, microversion, nesting
 from kilonova.web.call import Call, Context, Reply, Route, Version
@@ -29,6 +30,7 @@ PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
 MAX_UPLOADS = 200  # at a time; more wait, or are refused where their project has its share
 MAX_DOWNLOADS = 200  # pieces in the making at a time
 PROJECT = re.compile("[0-9a-f-]{1,64}")  # as Nova takes one in an address
+STOPPED = "This cloud stops before the request has ended: look what became of it once it is up again."
 MAX_BODY = 4 << 20  # bytes of JSON; images are streamed and have no such limit
 
 Authenticate = Callable[[Database, str], Context]
@@ -140,8 +142,10 @@ class Application:
                     if not legacy:
                         version = microversion.negotiate(request.headers, service.microversions)
                 response = await self.dispatch(service, table, path, request, version, request_id)
-            except Exception as error:
-                fault = faults.from_exception(error, request_id)
+            except (Exception, asyncio.CancelledError) as error:
+                # Cancelled by the server, whose stop has waited for long enough.
+                told = Unavailable(STOPPED) if isinstance(error, asyncio.CancelledError) else error
+                fault = faults.from_exception(told, request_id)
                 body = service.fault(Fault(**{**vars(fault), "version": version}))
                 response = render(Reply(body, fault.status, headers=fault.headers), fault.status)
                 if fault.status == 401:
