@@ -204,6 +204,20 @@ def test_an_image_that_was_cut_short_before_its_upload_is_refused(
     assert base.read_bytes()[: 4 * MIB] == raw.read_bytes()  # a VHD ends with a cylinder
 
 
+def test_qemu_img_has_no_right_to_what_the_inspection_missed(
+    layout: Layout, glance: Glance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inspection is switched off here: the backing file is another's, which root could read."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"another's" * 120_000)
+    secret.chmod(0o600)
+    hostile_qcow2(tmp_path / "bad", backing=str(secret))
+    monkeypatch.setattr(disk, "check_safe", lambda inspector: None)
+    with pytest.raises(HostError, match="Permission denied"):
+        prepare(server(image=glance.add("bad", "qcow2", tmp_path / "bad")), layout, glance)
+    assert cached(layout) == []
+
+
 def test_a_fetch_that_fails_is_tried_again_by_the_next_server(layout: Layout, glance: Glance, image: ImageSpec) -> None:
     whole = glance.fetch
 

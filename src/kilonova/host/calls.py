@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from kilonova.model.errors import HostError
 
@@ -54,6 +55,16 @@ def outside(name: str) -> Iterator[None]:
         observer("after", name)
 
 
+@dataclass(frozen=True)
+class Apart:
+    """What a command is started by, the files of this process that it keeps, by the same numbers, and where its stdout goes
+    instead of being returned."""
+
+    command: tuple[str, ...]
+    fds: tuple[int, ...]
+    stdout: int | None = None
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -61,28 +72,32 @@ def run(
     netns: str | None = None,
     timeout: float = 60,
     env: Mapping[str, str] | None = None,
+    apart: Apart | None = None,
 ) -> str:
     """Run a command to its end, in network namespace `netns` (a name) if given, with `env` beside this process's own.
 
     Returns its stdout. Raises HostError with the command's own words when it fails, is missing or takes too long.
     """
     command = ["nsenter", f"--net=/run/netns/{netns}", "--", *argv] if netns else list(argv)
+    command = [*apart.command, *command] if apart else command
     with outside(" ".join(argv[:2])):
         try:
             done = subprocess.run(
                 command,
                 input=input,
-                capture_output=True,
+                stdout=subprocess.PIPE if apart is None or apart.stdout is None else apart.stdout,
+                stderr=subprocess.PIPE,
                 text=True,
                 timeout=timeout,
                 check=False,
                 env={**os.environ, **(env or {})},
+                pass_fds=apart.fds if apart else (),
             )
         except FileNotFoundError as error:
             raise HostError(f"{argv[0]} is not installed on this host") from error
         except subprocess.TimeoutExpired as error:
             raise HostError(f"{' '.join(argv)} did not end in {timeout:g} s") from error
         if done.returncode:
-            words = done.stderr.strip() or done.stdout.strip()
+            words = done.stderr.strip() or (done.stdout or "").strip()
             raise HostError(f"{' '.join(argv)} failed ({done.returncode}): {words}")
-    return done.stdout
+    return done.stdout or ""

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from kilonova.host import confined
 from kilonova.host.calls import outside, run
 from kilonova.host.libvirt.configdrive import write_config_drive
 from kilonova.host.libvirt.layout import RESCUE, RESCUE_CONFIG, Disk, Layout
@@ -29,7 +30,6 @@ FetchImage = Callable[[str, Path], None]  # writes an image's bytes, as they wer
 # Glance's disk_format → qemu-img's; what is not here is taken as raw bytes (raw, iso, ami, aki, ari).
 CONTAINERS = {"qcow2": "qcow2", "vmdk": "vmdk", "vdi": "vdi", "vhdx": "vhdx", "vhd": "vpc", "qed": "qed"}
 GIB, MIB = 1 << 30, 1 << 20
-CONVERT_SECONDS = 3600.0
 
 
 def prepare_disks(
@@ -128,12 +128,11 @@ def ensure_base(image: ImageSpec, layout: Layout, fetch_image: FetchImage) -> Pa
             _remove(part, raw)
             with outside("image fetch"):
                 fetch_image(image.id, part)
-            _check(image, part)
+            size = _check(image, part)
             driver = CONTAINERS.get(image.disk_format)
             if driver:
                 _check_whole(image, part, driver)
-                convert = ["qemu-img", "convert", "-f", driver, "-O", "raw", str(part), str(raw)]
-                run(convert, timeout=CONVERT_SECONDS)
+                confined.convert(part, driver, raw, size)
             else:
                 os.replace(part, raw)
             _sync(raw)
@@ -168,8 +167,9 @@ def virtual_size(path: Path, driver: str) -> int:
     return int(info["virtual-size"])
 
 
-def _check(image: ImageSpec, path: Path) -> None:
-    """Is it what Glance says, whole, of its declared format, and without a door to other files of this host?"""
+def _check(image: ImageSpec, path: Path) -> int:
+    """Is it what Glance says, whole, of its declared format, and without a door to other files of this host? Returns the
+    bytes that a guest would see."""
     try:
         size = path.stat().st_size
     except FileNotFoundError:
@@ -193,14 +193,13 @@ def _check(image: ImageSpec, path: Path) -> None:
     declared = image.disk_format if image.disk_format in CONTAINERS else "raw"
     if declared != (found if found in CONTAINERS else "raw"):
         raise HostError(f"image {image.id} was uploaded as {image.disk_format}, but its bytes are {found}")
+    return int(inspector.virtual_size) if found in CONTAINERS else size
 
 
 def _check_whole(image: ImageSpec, path: Path, driver: str) -> None:
     """QEMU reads the missing end of a QCOW2, VDI or VMDK as zeros, and says nothing. A last cluster need not be full."""
-    info = json.loads(run(["qemu-img", "info", "--output=json", "-f", driver, str(path)]))
-    extents = json.loads(run(["qemu-img", "map", "--output=json", "-f", driver, str(path)], timeout=CONVERT_SECONDS))
-    end = max((each["offset"] + each["length"] for each in extents if each["data"] and "offset" in each), default=0)
-    if end - image.size >= info.get("cluster-size", GIB):
+    end = confined.end_of_data(path, driver)
+    if end > image.size and end - image.size >= confined.info(path, driver).get("cluster-size", GIB):
         raise HostError(f"image {image.id} is truncated: its data reach to byte {end}, but it has {image.size} bytes")
 
 
