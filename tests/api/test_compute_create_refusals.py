@@ -56,6 +56,20 @@ def test_flavors(nova: Nova) -> None:
     refused(nova, 400, "Flavor 8 could not be found.", flavorRef="8")
 
 
+def test_a_protection_that_no_host_has_is_refused(nova: Nova) -> None:
+    """A guest that went without, unseen, would be worse than none."""
+    odd = nova.add_image(properties={"hw_tpm_version": "2.0"})
+    refused(nova, 400, "Invalid image metadata. Error: the image property hw_tpm_version is '2.0', and no host", imageRef=odd)
+    nova.post("/flavors", {"flavor": {"name": "sealed", "ram": 64, "vcpus": 1, "disk": 1, "id": "7"}}, ADMIN)
+    for name in ("hw:mem_encryption", "hw:ephemeral_encryption", "os:secure_boot"):
+        value = "required" if name == "os:secure_boot" else "true"
+        assert nova.post("/flavors/7/os-extra_specs", {"extra_specs": {name: value}}, ADMIN).status_code == 200
+        refused(nova, 400, f"Invalid flavor. Error: the flavor's extra spec {name} is '{value}', and no host", flavorRef="7")
+        assert nova.delete(f"/flavors/7/os-extra_specs/{name}", ADMIN).status_code == 200
+    off = nova.add_image(properties={"hw_mem_encryption": "False", "os_secure_boot": "optional"})
+    assert nova.create(imageRef=off, flavorRef="7").status_code == 202
+
+
 def test_networks(nova: Nova) -> None:
     refused(nova, 400, "Unable to automatically allocate a network", networks="auto")
     refused(nova, 400, "could not be found", networks=[{"uuid": NOWHERE}])

@@ -26,7 +26,7 @@ from kilonova.host.fake import FakeHost
 from kilonova.image.tables import IMAGES
 from kilonova.model.errors import HostError
 from kilonova.placement.tables import ALLOCATIONS
-from kilonova.volume.tables import ATTACHMENTS
+from kilonova.volume.tables import ATTACHMENTS, VOLUMES
 
 COMPUTE = "/compute/v2.1/servers"
 
@@ -74,6 +74,17 @@ def test_whether_a_volume_boots_is_asked_where_no_image_is_named(cloud: HandClou
     cloud.run()
     assert cloud.server(server_id)["vm_state"] == "active" and root_volume(cloud, server_id) == device["uuid"]
     gone(cloud, server_id)
+
+
+def test_a_volume_of_an_image_for_hardware_that_there_is_not_boots_no_server(cloud: HandCloud) -> None:
+    id = volume(cloud)
+    asks = VOLUMES.update().where(VOLUMES.c.id == id).values(bootable=True, image_metadata={"hw_tpm_version": "2.0"})
+    cloud.database.write(lambda tx: tx.execute(asks))
+    device = {"source_type": "volume", "destination_type": "volume", "boot_index": 0, "uuid": id}
+    wanted = {"name": "b", "flavorRef": cloud.flavor, "networks": "none", "block_device_mapping_v2": [device]}
+    headers = {"OpenStack-API-Version": "compute 2.67", "X-Auth-Token": "demo"}
+    answer = cloud.http.post(COMPUTE, json={"server": wanted}, headers=headers)
+    assert answer.status_code == 400 and "hw_tpm_version is '2.0'" in answer.text
 
 
 def test_a_volume_is_detached_from_a_server_that_was_put_away(cloud: HandCloud) -> None:

@@ -65,7 +65,7 @@ def create(call: Call) -> Created:
     requested = _requested_networks(body)
     check_user_data(body)
     check_not_offered(body)
-    flavor = _flavor(tx, context, body["flavorRef"])
+    flavor = flavors.for_server(tx, context, body["flavorRef"])
     disks = create_devices.plan(tx, context, body, flavor)
     servers.check_metadata_quota(tx, context.project_id, body.get("metadata", {}))
     files = personality.check(tx, context.project_id, body.get("personality", []))
@@ -215,15 +215,6 @@ def check_user_data(body: dict[str, Any]) -> None:
         raise BadRequest(
             f"Invalid input for field/attribute user_data. Value: {text[:100]}. {text[:100]!r} is not a 'base64'"
         ) from error
-
-
-def _flavor(tx: Tx, context: Context, reference: str | int) -> sa.RowMapping:
-    id = str(reference).rpartition("/")[2]
-    try:
-        flavor = flavors.get(tx, context, id)
-    except NotFound as error:
-        raise BadRequest(error.message) from error
-    return flavor
 
 
 def find_keypair(tx: Tx, context: Context, name: str | None) -> dict[str, str] | None:

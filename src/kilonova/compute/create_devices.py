@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from kilonova.compute import block_devices, devices
 from kilonova.compute.devices import INVALID, Device
-from kilonova.compute.images import GIB, Image, check_fit, get_image
+from kilonova.compute.images import GIB, Image, check_fit, check_hardware, get_image
 from kilonova.db.engine import Tx
 from kilonova.model.errors import BadRequest, NotFound
 from kilonova.volume import attachments, types, volumes
@@ -121,6 +121,7 @@ def _boot_image(tx: Tx, context: Context, root: Device) -> Image:
     if not volume["bootable"]:
         raise BadRequest(f"Block Device {root.source_id} is not bootable.")
     known = volume["image_metadata"]
+    check_hardware(known)
     return Image(
         id="", size=0,
         min_disk_gb=int(known.get("min_disk") or 0),

@@ -11,6 +11,7 @@ from kilonova.compute.patterns import Pattern
 from kilonova.compute.schemas import NAME
 from kilonova.compute.tables import FLAVOR_ACCESS, FLAVORS
 from kilonova.db.engine import Tx
+from kilonova.model import hardware
 from kilonova.model.errors import BadRequest, Conflict, NotFound
 from kilonova.model.ids import new_id, now
 from kilonova.web.call import Context
@@ -113,6 +114,18 @@ def update(tx: Tx, context: Context, id: str, **fields: Any) -> sa.RowMapping:
     get(tx, context, id)
     tx.execute(FLAVORS.update().where(FLAVORS.c.id == id).values(**fields))
     return get(tx, context, id)
+
+
+def for_server(tx: Tx, context: Context, reference: str | int) -> sa.RowMapping:
+    """The flavor that a `flavorRef` names. BadRequest when it cannot be seen, or asks for a protection that there is not."""
+    try:
+        flavor = get(tx, context, str(reference).rpartition("/")[2])
+        hardware.check_flavor(flavor["extra_specs"])
+    except NotFound as error:
+        raise BadRequest(error.message) from error
+    except ValueError as error:
+        raise BadRequest(f"Invalid flavor. Error: {error}") from error
+    return flavor
 
 
 def delete(tx: Tx, context: Context, id: str) -> None:

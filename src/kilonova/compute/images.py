@@ -1,6 +1,7 @@
 """What compute must know of an image before it makes a server from it."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +40,14 @@ class Image:
         }  # fmt: skip
 
 
+def check_hardware(properties: Mapping[str, str]) -> None:
+    """BadRequest where an image's properties, or those that a volume has of its image, ask for hardware that there is not."""
+    try:
+        hardware.check(properties)
+    except ValueError as error:
+        raise BadRequest(f"Invalid image metadata. Error: {error}") from error
+
+
 def get_image(tx: Tx, context: Context, id: str) -> Image:
     """BadRequest when it cannot be seen, has no data yet, or asks for hardware that there is not."""
     try:
@@ -48,10 +57,7 @@ def get_image(tx: Tx, context: Context, id: str) -> Image:
     if row["status"] != "active":
         raise BadRequest(f"Image {id} is not active.")
     properties = row["properties"]
-    try:
-        hardware.check(properties)
-    except ValueError as error:
-        raise BadRequest(f"Invalid image metadata. Error: {error}") from error
+    check_hardware(properties)
     for name in ("kernel_id", "ramdisk_id"):
         if properties.get(name):
             _part(tx, context, properties[name], name)

@@ -9,7 +9,7 @@ from kilonova.compute import schemas as s
 from kilonova.compute.create import embedded
 from kilonova.compute.verbs import Asked
 from kilonova.db.engine import Tx
-from kilonova.model.errors import BadRequest, NotFound
+from kilonova.model.errors import BadRequest
 from kilonova.web.call import Call, Reply
 
 RESIZE = s.closed(
@@ -19,16 +19,11 @@ RESIZE = s.closed(
 
 def resize(tx: Tx, call: Call, server: sa.RowMapping, argument: dict[str, Any]) -> Asked:
     """A smaller disk is refused here already: Nova's host refuses it later, unseen by who asked."""
-    id = str(argument["flavorRef"]).rpartition("/")[2]
-    old = server["flavor"]
-    try:
-        flavor = flavors.get(tx, call.context, id)
-    except NotFound as error:
-        raise BadRequest(error.message) from error
+    old, flavor = server["flavor"], flavors.for_server(tx, call.context, argument["flavorRef"])
     if flavor["id"] == old["id"]:
         raise BadRequest("When resizing, instances must change flavor!")
     if flavor["disabled"]:
-        raise BadRequest(f"Flavor {id} could not be found.")
+        raise BadRequest(f"Flavor {flavor['id']} could not be found.")
     if flavor["disk_gb"] == 0 and old["disk_gb"] != 0:
         raise BadRequest("Server disk was unable to be resized because: Resize to zero disk flavor is not allowed.")
     for name, word in (("disk_gb", "disk"), ("ephemeral_gb", "ephemeral disk")):

@@ -26,6 +26,9 @@ CHOICES = {
     "hw_rescue_bus": ("virtio", "scsi", "ide", "sata", "usb"),
 }
 MACHINES = ("pc", "q35")
+# A guest that was to have one of these and goes without, unseen, is worse than none. As extra specs: hw:tpm_version …
+PROTECTIONS = ("hw_mem_encryption", "hw_ephemeral_encryption", "hw_tpm_version", "os_secure_boot")
+UNPROTECTED = ("", "false", "0", "no", "off", "optional", "disabled")  # values of theirs that ask for nothing
 # All that Nova knows (`nova/objects/image_meta.py`: ImageMetaProps, and the names of before), in words of a line.
 _KNOWN = """
 hw_architecture hw_emulation_architecture hw_auto_disk_config hw_boot_menu hw_cdrom_bus hw_cpu_cores hw_cpu_sockets
@@ -76,6 +79,20 @@ def check(properties: Mapping[str, str]) -> None:
     machine(properties)
     for name in CHOICES:
         choice(properties, name)
+    _refuse_protection(properties, "the image property ")
+
+
+def check_flavor(extra_specs: Mapping[str, str]) -> None:
+    """ValueError names the extra spec that asks for a protection that there is not."""
+    own = {name: extra_specs.get(name.replace("_", ":", 1), "") for name in PROTECTIONS}
+    _refuse_protection(own, "the flavor's extra spec ", ":")
+
+
+def _refuse_protection(asked: Mapping[str, str], of: str, mark: str = "_") -> None:
+    for name in PROTECTIONS:
+        value = str(asked.get(name) or "")
+        if value.lower() not in UNPROTECTED:
+            raise ValueError(f"{of}{name.replace('_', mark, 1)} is {value!r}, and no host of this cloud has that")
 
 
 def known(properties: Mapping[str, object]) -> dict[str, str]:
