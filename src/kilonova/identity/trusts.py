@@ -88,7 +88,10 @@ def is_usable(row: Row) -> bool:
 
 
 def fetch(call: Call, action: str, trustor_only: bool = False) -> Row:
-    """The path's trust: for its two users, for who reads all; one that is over or used up is not there."""
+    """The path's trust: for its two users, for who reads all; one that is over or used up is not there.
+
+    `trustor_only`, to delete it: it may be used up, since its last tokens are not over (Keystone's are: it forgets their roles).
+    """
     _refuse_application_credential(call)
     key = call.params["trust_id"]
     found = call.tx.first(sa.select(TRUSTS).where(T.id == key))
@@ -98,7 +101,7 @@ def fetch(call: Call, action: str, trustor_only: bool = False) -> Row:
     every = who.is_admin if trustor_only else access.reads_all(who)
     if not (own or every):
         raise forbidden(action)
-    if found is None or not is_usable(row_of(found)):
+    if found is None or not (found["deleted_at"] is None if trustor_only else is_usable(row_of(found))):
         raise not_found("trust", key)
     return row_of(found)
 
