@@ -92,6 +92,10 @@ def test_lists_are_filtered_sorted_and_paged(cinder: Cinder) -> None:
     assert names("sort=name:asc,name:desc") == ["v0", "v1", "v2"]  # a key's first place counts
     assert names("sort=name:asc") == ["v0", "v1", "v2"] and names("sort_key=name&sort_dir=desc") == ["v2", "v1", "v0"]
     assert names("name=v1") == ["v1"] and names("name~=v") == ["v2", "v1", "v0"]
+    assert names("name~=nothing", version="3.30") == names("foo=bar", version="3.30") == ["v2", "v1", "v0"]
+    assert names("name~=v", ADMIN, "3.33") == []
+    for unknown in ("name~=v", "foo=bar"):
+        assert cinder.get(f"/volumes?{unknown}", version="3.31").status_code == 400
     assert names("status=available&bootable=false&availability_zone=nova") == ["v2", "v1", "v0"]
     assert names("status=error") == [] and names("bootable=true") == []
     assert names("metadata=%7B%22n%22%3A%20%222%22%7D") == ["v2"]

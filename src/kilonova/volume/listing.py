@@ -78,13 +78,14 @@ def page(call: Call, listed: Listed, *more: sa.ColumnElement[bool]) -> Page:
 
 
 def filters(call: Call, listed: Listed) -> dict[str, str]:
-    """Those that apply. What a user may not filter by is no filter, and since 3.33 an error."""
+    """Those that apply. What a user may not filter by is no filter, and since 3.31 an error; `name~` is one since 3.34."""
     given = {name: value for name, value in call.query if name not in NOT_FILTERS}
     given = {name: value for name, value in given.items() if call.version[1] >= listed.hidden.get(_bare(name), 0)}
     if call.context.is_admin:
         return given
-    unknown = [name for name in given if _bare(name) not in FILTERS[listed.kind]]
-    if unknown and call.since(33):
+    allowed = FILTERS[listed.kind]
+    unknown = [name for name in given if (_bare(name) if call.since(34) else name) not in allowed]
+    if unknown and call.since(31):
         raise BadRequest(f"Invalid filters {', '.join(unknown)} are found in query options.")
     return {name: value for name, value in given.items() if name not in unknown}
 
@@ -94,7 +95,7 @@ def _bare(name: str) -> str:
 
 
 def _filter(listed: Listed, name: str, value: str, call: Call) -> sa.ColumnElement[bool] | Test:
-    inexact = name.endswith("~") and call.since(31)
+    inexact = name.endswith("~") and call.since(34)
     key = listed.columns.get(_bare(name), _bare(name))
     if key in ("metadata", "image_metadata"):
         wanted = _mapping(name, value)
@@ -103,7 +104,7 @@ def _filter(listed: Listed, name: str, value: str, call: Call) -> sa.ColumnEleme
         return _times(key, value)
     if key == "consumes_quota":
         return sa.literal(boolean(value, name)) == sa.true()
-    if key not in listed.table.c:
+    if key not in listed.table.c or (name.endswith("~") and not inexact):
         return sa.false()  # what no row has (Cinder: is_valid_model_filters)
     column = listed.table.c[key]
     if isinstance(column.type, sa.Boolean):
