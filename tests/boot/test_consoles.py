@@ -146,6 +146,7 @@ def test_a_person_logs_in_by_the_screen_and_by_the_serial_port(
     demo.compute.stop_server(server)
     for page in (screen, other, newest.page):
         wait_for(lambda page=page: "The guest has ended the connection." in page.status(), PATIENCE)
+        assert page.evaluate("getComputedStyle(document.querySelector('.state')).display") == "none"  # not "ACTIVE"
     wait_for(lambda: demo.compute.get_server(server.id).status == "SHUTOFF", PATIENCE)
     screen.click("reconnect")
     wait_for(lambda: "has expired" in screen.status())

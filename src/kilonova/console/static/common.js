@@ -16,6 +16,7 @@ export function say(text, kind = "") {
 }
 
 export function lost(reason) {
+  document.querySelector(".state").hidden = true; // it was that of the moment when the page was asked for
   say(`${reason || "The connection has ended."} Reconnect works for as long as the server runs and this address lasts.`, "off");
 }
 
