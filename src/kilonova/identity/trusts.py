@@ -90,7 +90,7 @@ def is_usable(row: Row) -> bool:
 def fetch(call: Call, action: str, trustor_only: bool = False) -> Row:
     """The path's trust: for its two users, for who reads all; one that is over or used up is not there.
 
-    `trustor_only`, to delete it: it may be used up, since its last tokens are not over (Keystone's are: it forgets their roles).
+    `trustor_only`, to delete it: it may be used up, since its last tokens are not over (in Keystone they are).
     """
     _refuse_application_credential(call)
     key = call.params["trust_id"]
