@@ -18,7 +18,7 @@ from backed_stories import (
     written,
 )
 from handcloud import HandCloud
-from volume_stories import ask, content, made, rows, the, volume
+from volume_stories import ask, bind_types_to_nothing, content, made, rows, the, volume
 
 from kilonova.compute.spec import server_spec
 from kilonova.host.contract import Work
@@ -223,6 +223,8 @@ def test_a_volume_in_use_moves_to_another_backend(cloud: HandCloud) -> None:
     info = cloud.database.read(lambda tx: tx.scalar(query))
     assert info["device_path"].endswith("@other") and info["volume_id"] == root
     host = {"host": f"{cloud.host.name}@file#file"}
+    assert ask(cloud, "POST", f"/volumes/{root}/action", {"os-migrate_volume": host}).status_code == 400  # not by its type
+    bind_types_to_nothing(cloud)
     assert ask(cloud, "POST", f"/volumes/{root}/action", {"os-migrate_volume": host}).status_code == 202
     path = f"{COMPUTE}/{server_id}/os-volume_attachments/{root}"
     assert cloud.http.delete(path).status_code in (400, 403)  # a root disk, and under way

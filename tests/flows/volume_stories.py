@@ -9,7 +9,7 @@ from story import Story
 
 from kilonova.flow.tables import FLOWS
 from kilonova.volume import states
-from kilonova.volume.tables import BACKUPS, GROUP_SNAPSHOTS, GROUPS, SNAPSHOTS, VOLUMES
+from kilonova.volume.tables import BACKUPS, GROUP_SNAPSHOTS, GROUPS, SNAPSHOTS, TYPES, VOLUMES
 
 VOLUMES_API = "/volume/v3"
 FORCED = {"volume": "volumes", "snapshot": "snapshots", "backup": "backups"}
@@ -152,7 +152,13 @@ def reimage(cloud: HandCloud, id: str | None) -> str:
     return act("os-reimage", {"image_id": cloud.image})(cloud, id)
 
 
+def bind_types_to_nothing(cloud: HandCloud) -> None:
+    """From now on volumes of all types may move to each backend."""
+    cloud.database.write(lambda tx: tx.execute(TYPES.update().values(extra_specs={})) and None)
+
+
 def migrate(cloud: HandCloud, id: str | None) -> str:
+    bind_types_to_nothing(cloud)
     return act("os-migrate_volume", {"host": f"{cloud.host.name}@other#other"})(cloud, id)
 
 
