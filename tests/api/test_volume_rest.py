@@ -72,10 +72,10 @@ def test_a_snapshot_s_quota_is_the_volume_s_size(cinder: Cinder) -> None:
 
 def test_backups_whole_and_incremental(cinder: Cinder) -> None:
     volume = cinder.volume()
-    whole = cinder.made("backup", volume_id=volume["id"], name="b")
+    whole = cinder.made("backup", volume_id=volume["id"], name="b", container="c")
     assert (whole["status"], whole["size"], whole["is_incremental"]) == ("available", 1, False)
     second = cinder.made("backup", volume_id=volume["id"], incremental=True)
-    assert second["is_incremental"]
+    assert second["is_incremental"] and (whole["container"], second["container"]) == ("c", None)
     named = cinder.put(f"/backups/{second['id']}", {"backup": {"name": "n", "metadata": {"k": "v"}}})
     assert (named.status_code, named.json()["backup"]["name"]) == (200, "n")
     assert cinder.get(f"/backups/{second['id']}").json()["backup"]["metadata"] == {"k": "v"}
@@ -130,6 +130,9 @@ def test_a_record_of_a_backup_is_carried_to_where_it_was_forgotten(cinder: Cinde
     record["backup_url"] = base64.b64encode(json.dumps(told).encode()).decode()
     imported = cinder.post("/backups/import_record", {"backup-record": record}, ADMIN)
     assert imported.status_code == 201 and imported.json()["backup"]["id"] == told["id"]
+    told |= {"id": new_id(), "container": "c" * 256}
+    record["backup_url"] = base64.b64encode(json.dumps(told).encode()).decode()
+    assert cinder.post("/backups/import_record", {"backup-record": record}, ADMIN).status_code == 400
     assert cinder.delete(f"/backups/{backup['id']}").status_code == 202
     cinder.run()
     assert cinder.host.leftovers()["backups"] == [backup["id"]]  # the imported record tells of it

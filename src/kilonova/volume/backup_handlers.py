@@ -47,7 +47,7 @@ def create(call: Call) -> dict[str, Any]:
     asked = dict(call.body["backup"])
     for name in ("force", "incremental"):
         asked[name] = boolean(asked[name], name) if asked.get(name) is not None else False
-    for name in ("name", "description"):
+    for name in ("name", "description", "container"):
         asked[name] = text(asked.get(name))
     if not call.since(43):
         asked.pop("metadata", None)

@@ -33,7 +33,7 @@ def get(tx: Tx, context: Context, id: str) -> sa.RowMapping:
 
 
 def create(tx: Tx, context: Context, asked: dict[str, Any], flows: Flows) -> sa.RowMapping:
-    """`asked`: volume_id, name, description, snapshot_id, force, incremental, metadata, availability_zone."""
+    """`asked`: volume_id, name, description, container, snapshot_id, force, incremental, metadata, availability_zone."""
     volume = volumes.get(tx, context, asked["volume_id"])
     snapshot = snapshots.get(tx, context, asked["snapshot_id"]) if asked.get("snapshot_id") else None
     if snapshot is not None and snapshot["volume_id"] != volume["id"]:
@@ -52,7 +52,7 @@ def create(tx: Tx, context: Context, asked: dict[str, Any], flows: Flows) -> sa.
         "snapshot_id": asked.get("snapshot_id"), "parent_id": parent, "size": volume["size"], "host": volume["host"],
         "backend": volume["backend"], "availability_zone": zone, "data_timestamp": when, "created_at": now(),
         "metadata": asked.get("metadata") or {}, "bootable": volume["bootable"],
-        "image_metadata": volume["image_metadata"],
+        "image_metadata": volume["image_metadata"], "container": asked.get("container"),
     }  # fmt: skip
     tx.execute(BACKUPS.insert().values(**made))
     if snapshot is not None:
@@ -141,7 +141,7 @@ def restore(tx: Tx, context: Context, id: str, volume_id: str | None, name: str 
 
 
 EXPORTED = ("id", "location", "name", "description", "volume_id", "size", "object_count", "availability_zone", "host",
-            "backend", "metadata", "bootable", "image_metadata")  # fmt: skip
+            "backend", "metadata", "bootable", "image_metadata", "container")  # fmt: skip
 
 
 def export(tx: Tx, context: Context, id: str) -> dict[str, str]:
@@ -174,12 +174,13 @@ def _decoded(url: str) -> dict[str, Any]:
         record: dict[str, Any] = nesting.loads(base64.b64decode(url.encode("ascii"), validate=True))
         ids = all(isinstance(record[name], str) and is_uuid(record[name]) for name in ("id", "location", "volume_id"))
         words = all(isinstance(record[name], str) for name in ("availability_zone", "host", "backend", "data_timestamp"))
-        texts = all(isinstance(record.get(name), str | None) for name in ("name", "description"))
+        texts = [record.get(name) for name in ("name", "description", "container")]
+        short = all(each is None or (isinstance(each, str) and len(each) <= 255) for each in texts)
         numbers = all(
             isinstance(record[name], int) and 0 <= record[name] < 1 << 31 for name in ("size", "object_count")
         )
         booting = isinstance(record.get("bootable", False), bool) and isinstance(record.get("image_metadata", {}), dict)
-        if ids and words and texts and numbers and booting and isinstance(record["metadata"], dict):
+        if ids and words and short and numbers and booting and isinstance(record["metadata"], dict):
             read_time(record["data_timestamp"])
             return record
     except (ValueError, binascii.Error, TypeError, KeyError, UnicodeError):

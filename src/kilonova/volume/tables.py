@@ -171,6 +171,7 @@ BACKUPS = sa.Table(
     sa.Column("metadata", Json, nullable=False, default=dict),
     sa.Column("bootable", sa.Boolean, nullable=False, default=False),  # the volume's, as this and the next were then
     sa.Column("image_metadata", Json, nullable=False, default=dict),
+    sa.Column("container", sa.String(255)),  # a word of its user's: all backups lie in one place
 )
 
 TRANSFERS = sa.Table(

@@ -179,7 +179,7 @@ def backup(call: Call, row: Row, *, has_children: bool) -> dict[str, Any]:
         "size": row["size"],
         "object_count": row["object_count"],
         "availability_zone": row["availability_zone"],
-        "container": None,
+        "container": row["container"],
         "created_at": stamp(row["created_at"]),
         "updated_at": stamp(row["updated_at"]),
         "name": row["name"],
