@@ -130,9 +130,6 @@ def test_a_record_of_a_backup_is_carried_to_where_it_was_forgotten(cinder: Cinde
     record["backup_url"] = base64.b64encode(json.dumps(told).encode()).decode()
     imported = cinder.post("/backups/import_record", {"backup-record": record}, ADMIN)
     assert imported.status_code == 201 and imported.json()["backup"]["id"] == told["id"]
-    told |= {"id": new_id(), "container": "c" * 256}
-    record["backup_url"] = base64.b64encode(json.dumps(told).encode()).decode()
-    assert cinder.post("/backups/import_record", {"backup-record": record}, ADMIN).status_code == 400
     assert cinder.delete(f"/backups/{backup['id']}").status_code == 202
     cinder.run()
     assert cinder.host.leftovers()["backups"] == [backup["id"]]  # the imported record tells of it
@@ -144,7 +141,8 @@ def test_a_record_of_a_backup_is_carried_to_where_it_was_forgotten(cinder: Cinde
     cinder.run()
     assert cinder.host.leftovers()["backups"] == []
     deep = base64.b64encode(b"[" * 100_000).decode()
-    for bad in ("x", deep, base64.b64encode(b"[]").decode(), base64.b64encode(b'{"id": "../x"}').decode()):
+    long = base64.b64encode(json.dumps(told | {"container": "c" * 256}).encode()).decode()
+    for bad in ("x", deep, long, base64.b64encode(b"[]").decode(), base64.b64encode(b'{"id": "../x"}').decode()):
         wrong = {"backup-record": {**record, "backup_url": bad}}
         assert cinder.post("/backups/import_record", wrong, ADMIN).status_code == 400
 
