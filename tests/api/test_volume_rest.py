@@ -443,10 +443,14 @@ def test_services_hosts_and_pools(cinder: Cinder) -> None:
     assert cinder.put("/os-services/enable", off, ADMIN).json()["status"] == "enabled"
     assert cinder.put("/os-services/enable", {**off, "host": "mars"}, ADMIN).status_code == 404
     assert cinder.put("/os-services/freeze", {"host": "mars"}, ADMIN).status_code == 400
-    assert cinder.put("/os-services/freeze", {"host": "host-1@file"}, ADMIN).status_code == 200
-    assert frozen() == ["host-1@file"]
-    assert cinder.put("/os-services/thaw", {"host": "host-1@file"}, ADMIN).status_code == 200
+    assert cinder.put("/os-services/freeze", {"host": "host-1@other"}, ADMIN).status_code == 200
+    assert frozen() == ["host-1@other"]
+    for _ in range(2):
+        assert cinder.look(cinder.volume(), ADMIN)["os-vol-host-attr:host"] == "host-1@file#file"
+    assert cinder.put("/os-services/thaw", {"host": "host-1@other"}, ADMIN).status_code == 200
     assert frozen() == []
+    on = cinder.get("/os-services?host=host-1@other", ADMIN).json()["services"][0]
+    assert (on["status"], on["disabled_reason"]) == ("enabled", None)
     for word in ("failover_host", "failover"):  # as the openstack command says it below and from 3.26
         refused = cinder.put(f"/os-services/{word}", {"host": "host-1@file"}, ADMIN)
         assert (refused.status_code, "no replication" in refused.text) == (400, True)
@@ -459,7 +463,7 @@ def test_services_hosts_and_pools(cinder: Cinder) -> None:
     found = cinder.get("/capabilities/host-1@file", ADMIN).json()
     assert found["namespace"] == "OS::Storage::Capabilities::host-1@file"
     used = cinder.get("/os-hosts/host-1@file", ADMIN).json()["host"][0]["resource"]
-    assert (used["project"], used["volume_count"]) == ("(total)", "2")
+    assert (used["project"], used["volume_count"]) == ("(total)", "4")
     assert len(cinder.get("/os-hosts", ADMIN).json()["hosts"]) == 4
     for path in ("/os-services", "/os-hosts", "/scheduler-stats/get_pools", "/capabilities/host-1@file", "/clusters"):
         assert cinder.get(path).status_code == 403, path

@@ -72,12 +72,16 @@ def _set_service(call: Call, *, disabled: bool, reason: str | None = None) -> di
 
 
 def freeze(call: Call) -> Reply:
-    services.update(call.tx, services.get_backend(call.tx, call.body["host"]), frozen=True)
-    return Reply(status=200)
+    """The backend takes nothing new: as Cinder's, its service is disabled by it (manager.freeze_host)."""
+    return _set_frozen(call, frozen=True, disabled=True, disabled_reason="frozen")
 
 
 def thaw(call: Call) -> Reply:
-    services.update(call.tx, services.get_backend(call.tx, call.body["host"]), frozen=False)
+    return _set_frozen(call, frozen=False, disabled=False, disabled_reason=None)
+
+
+def _set_frozen(call: Call, **values: Any) -> Reply:
+    services.update(call.tx, services.get_backend(call.tx, call.body["host"]), **values)
     return Reply(status=200)
 
 
