@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 from itertools import count
 from pathlib import Path
@@ -77,6 +78,7 @@ class Browser:
     def __init__(self, home: Path) -> None:
         self._process = subprocess.Popen(
             ["chromium", *FLAGS, f"--user-data-dir={home / 'profile'}", "about:blank"],
+            env={**os.environ, "TMPDIR": str(home)},  # what it leaves there when it is ended goes with the rest
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         said = home / "profile" / "DevToolsActivePort"
