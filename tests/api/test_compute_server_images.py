@@ -59,6 +59,17 @@ def test_an_image_is_reserved_with_what_the_server_and_its_image_say(nova: Nova)
     assert refused.status_code == 409 and "task_state image_snapshot_pending" in messages(refused)
 
 
+@pytest.mark.parametrize("action", ["createImage", "createBackup", "shelve"])
+def test_an_image_needs_as_large_a_disk_as_its_server_has(nova: Nova, action: str) -> None:
+    id = nova.active(imageRef=nova.add_image(min_disk=0))
+    argument = {"createImage": {"name": "i"}, "createBackup": BACKUP, "shelve": None}[action]
+    assert act(nova, id, action, argument, version="2.1").status_code == 202
+    rows = nova.database.read(lambda tx: list(tx.all(sa.select(IMAGES))))
+    [made] = [row for row in rows if row["properties"].get("instance_uuid") == id]
+    flavor = nova.get(f"/servers/{id}", version="2.47").json()["server"]["flavor"]
+    assert made["min_disk"] == flavor["disk"] > 0
+
+
 def test_the_image_is_told_by_a_header_until_2_44(nova: Nova) -> None:
     for version, header in (("2.1", True), ("2.44", True), ("2.45", False)):
         id = nova.active()

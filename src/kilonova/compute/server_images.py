@@ -81,7 +81,8 @@ def reserve(
         own["instance_owner"] = owner
     values = {
         "name": name, "visibility": "shared" if foreign else "private", "owner": context.project_id,
-        "min_disk": meta.get("min_disk", 0), "min_ram": meta.get("min_ram", 0),
+        # Nova: get_system_metadata_from_image; a smaller disk than the server's does not hold what is on it.
+        "min_disk": max(meta.get("min_disk") or 0, server["flavor"]["disk_gb"]), "min_ram": meta.get("min_ram", 0),
     }  # fmt: skip
     image_quotas.enforce(tx, limits.in_force, context.project_id, image_count_total=1)
     return delivery.reserve(tx, context, values, inherited | (extra or {}) | own, owner if foreign else "")
