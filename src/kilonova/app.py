@@ -74,6 +74,7 @@ class Cloud:
         self._ending.enter_context(statedir.lock(config))
         self.socket = self._ending.enter_context(door.open_socket(config))
         self.known = statedir.load_cloud(config)
+        self.after_boot = self.known.get("boot_id") != statedir.boot_id()
         port = self.socket.getsockname()[1]
         self.url, self.own_url = door.public_url(config, port), door.own_url(config, port)
 
@@ -115,7 +116,7 @@ class Cloud:
         self._ending.callback(self.runner.stop)
         self._ending.callback(self.control.stop)
         self.control.start()
-        self.runner.start(after_boot=self.known.get("boot_id") != statedir.boot_id())
+        self.runner.start(after_boot=self.after_boot)
         self._serve()
         self._ending.callback(self.runner.end_soon)  # all at once: each may be waiting for a second
         self._ending.callback(self.control.end_soon)
@@ -145,7 +146,9 @@ class Cloud:
         from kilonova.host.dataplane.plane import DataPlane
         from kilonova.realhost import plane_config
 
-        self.plane = DataPlane.ensure_network(plane_config(self.config, self.known))
+        config = plane_config(self.config, self.known)
+        self.after_boot |= not DataPlane.stands(config)
+        self.plane = DataPlane.ensure_network(config)
         self.plane.ensure_daemons(wait=False)
         self.known |= {"netns": self.plane.netns}
         return {"public_cidr": str(self.plane.public_cidr)}

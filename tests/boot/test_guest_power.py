@@ -12,6 +12,7 @@ from clouds import BIN, BUILT, RunningCloud, wait_for
 
 from kilonova.host.dataplane import load
 from kilonova.host.dataplane.guests import guest_pids
+from kilonova.host.dataplane.namespaces import delete_namespace, listed_namespaces
 
 pytestmark = [pytest.mark.guest, pytest.mark.skipif(os.getuid() != 0, reason="a real host needs root")]
 SYSTEM_ID = "/proc/sys/kernel/random/boot_id"
@@ -145,6 +146,26 @@ def test_a_guest_that_others_change(guest: Guest) -> None:
     guest.domain.create()
     wait_for(lambda: len(guest.actions()) > 0 and guest.actions()[0] == "stop by nobody")
     guest.comes_to("SHUTOFF")
+
+
+def test_what_ran_runs_again_when_all_went_but_the_machine(guest: Guest) -> None:
+    """As when a container is restarted: no process and no namespace is left, and the machine's boot_id is the same."""
+    if guest.demo.compute.get_server(guest.id).status == "SHUTOFF":
+        guest.act("os-start")
+    guest.comes_to("ACTIVE")
+    before = guest.ssh(f"echo kept > on-disk && sync && cat {SYSTEM_ID}")
+    plane = load(guest.cloud.state)
+    assert plane is not None
+    guest.cloud.stop(signal.SIGKILL)
+    plane.end_guests(grace=0)
+    plane.stop_daemons()
+    for name in listed_namespaces(guest.cloud.state):
+        delete_namespace(guest.cloud.state, name)
+    guest.cloud.up()
+    guest.comes_to("ACTIVE")
+    assert guest.actions()[0].startswith("resume_state_on_host_boot")
+    assert guest.ssh(f"cat {SYSTEM_ID}") != before
+    assert guest.ssh("cat on-disk") == "kept\n"
 
 
 def test_a_rescued_guest_has_its_disk_beside_it(guest: Guest) -> None:

@@ -16,6 +16,7 @@ from kilonova.host.dataplane.guests import end_guests, guest_pids
 from kilonova.host.dataplane.machine import Machine, locked, read_json, write_json
 from kilonova.host.dataplane.namespaces import delete_namespace, ensure_namespace, is_namespace, listed_namespaces
 from kilonova.host.dataplane.neighbours import ensure_room
+from kilonova.host.netns import netns_path
 from kilonova.model.errors import HostError
 
 
@@ -74,6 +75,12 @@ class DataPlane:
             ensure_room(config, machine)
             plane._ensure_way_out(machine, str(network))
         return plane
+
+    @staticmethod
+    def stands(config: DataPlaneConfig) -> bool:
+        """Whether that is there which guests live in. Without it none has outlived what took it: a reboot, or the restart
+        of a container, which has the boot_id of the machine below it."""
+        return config.netns is None or is_namespace(netns_path(config.netns))
 
     def ensure_daemons(self, *, wait: bool = True) -> None:
         """libvirtd, virtlogd, tgtd and their reaper: adopted, or started in some 0.1 s; then waits until they answer.
