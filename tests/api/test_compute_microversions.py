@@ -183,3 +183,11 @@ def test_a_server_is_told_the_tags_of_its_devices(nova: Nova, database: Database
     assert found.port_tags == {port: "front"}
     shown = nova.get(f"/servers/{id}/os-interface").json()["interfaceAttachments"]
     assert {one["port_id"]: one["tag"] for one in shown if one["tag"]} == {port: "front"}
+
+
+def test_a_version_for_each_service_may_come_in_a_header_of_its_own(nova: Nova) -> None:
+    """As in one header with commas; curl sends them so."""
+    for one, other in (("compute 2.35", "volume 3.71"), ("volume 3.71", "compute 2.35")):
+        headers = [("X-Auth-Token", ADMIN), ("OpenStack-API-Version", one), ("OpenStack-API-Version", other)]
+        answer = nova.http.get("/compute/v2.1/servers", headers=headers)
+        assert answer.headers["OpenStack-API-Version"] == "compute 2.35"

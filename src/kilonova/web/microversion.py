@@ -1,6 +1,6 @@
 """Microversion negotiation, in both header forms (API working group's guideline; Nova's legacy header)."""
 
-from collections.abc import Mapping
+from starlette.datastructures import Headers
 
 from kilonova.model.errors import BadRequest, NotAcceptable
 from kilonova.web.call import Version
@@ -11,10 +11,13 @@ def text(version: Version) -> str:
     return f"{version[0]}.{version[1]}"
 
 
-def negotiate(headers: Mapping[str, str], offered: Microversions) -> Version:
-    """The version a request asks for. BadRequest when it is no version, NotAcceptable when it is not offered."""
+def negotiate(headers: Headers, offered: Microversions) -> Version:
+    """The version a request asks for. BadRequest when it is no version, NotAcceptable when it is not offered.
+
+    A header that comes several times is as one with commas (RFC 9110, 5.3): one for each service, say.
+    """
     asked = None
-    for part in headers.get("openstack-api-version", "").split(","):
+    for part in ",".join(headers.getlist("openstack-api-version")).split(","):
         words = part.split()
         if len(words) == 2 and words[0].lower() in (offered.type, *offered.also):
             asked = words[1]
