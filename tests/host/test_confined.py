@@ -1,5 +1,6 @@
 """qemu-img on a tenant's bytes: what it may reach and take, where the inspection of an image has missed something."""
 
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -79,3 +80,15 @@ def test_as_many_extents_as_there_are_take_no_memory_of_ours(tmp_path: Path) -> 
     finally:
         tracemalloc.stop()
     assert peak < MIB
+
+
+def test_its_threads_fit_into_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many QEMU starts differs from run to run, and with the processors and the disk: there is room for all 64."""
+    monkeypatch.setattr(confined, "MEMORY", 320 * MIB)
+    plain, source = tmp_path / "plain", tmp_path / "image"
+    plain.write_bytes(os.urandom(64 * MIB))
+    run(["qemu-img", "convert", "-W", "-m", "16", "-f", "raw", "-O", "qcow2", str(plain), str(source)])
+    for name in map(str, range(5)):
+        confined.convert(source, "qcow2", tmp_path / name, 64 * MIB)
+        assert (tmp_path / name).stat().st_size == 64 * MIB
+        (tmp_path / name).unlink()

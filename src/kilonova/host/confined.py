@@ -17,6 +17,7 @@ from kilonova.host.calls import Apart, run
 
 NOBODY = 65533  # nobody's: daemons share 65534, and who has one's uid may end and trace it
 MEMORY = 1 << 30  # bytes of address space, as Nova has it
+STACK = 2 << 20  # bytes, of each of QEMU's up to 64 threads: of the usual 8, or of an operator's, they would take half or all
 SLACK = 16 << 20  # bytes: QEMU rounds a VHD up to whole cylinders
 WORDS = 1 << 30  # bytes of an answer: a line for each extent, of which a small file can have millions
 SECONDS = 3600.0
@@ -55,7 +56,7 @@ def _told(words: Sequence[str], source: Path) -> Iterator[IO[bytes]]:
 
 def _qemu_img(words: Sequence[str], files: Sequence[IO[bytes]], most: int, stdout: int | None = None) -> None:
     """It opens the files anew by /dev/fd, and may write `most` bytes."""
-    limits = (f"--as={MEMORY}", f"--cpu={SECONDS:.0f}", f"--fsize={most}", "--core=0")
+    limits = (f"--as={MEMORY}", f"--stack={STACK}", f"--cpu={SECONDS:.0f}", f"--fsize={most}", "--core=0")
     command: tuple[str, ...] = ("prlimit", *limits, "--")
     if os.geteuid() == 0:  # else there is nothing to give up
         for file in files:
@@ -65,4 +66,5 @@ def _qemu_img(words: Sequence[str], files: Sequence[IO[bytes]], most: int, stdou
         command = ("unshare", "--net", "--", *command, "setpriv", *who, *rights, "--")
     fds = tuple(file.fileno() for file in files)
     names = [f"/dev/fd/{fd}" for fd in fds]
-    run(["qemu-img", *words, *names], timeout=SECONDS, apart=Apart(command, fds, stdout))
+    one_arena = {"MALLOC_ARENA_MAX": "1"}  # glibc would take 64 MiB of addresses for nearly each thread
+    run(["qemu-img", *words, *names], timeout=SECONDS, env=one_arena, apart=Apart(command, fds, stdout))
