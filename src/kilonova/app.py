@@ -16,7 +16,6 @@ from kilonova import door, seed, statedir
 from kilonova.compute.routes import SERVICE as COMPUTE
 from kilonova.config import Config
 from kilonova.console.door import ConsoleDoor
-from kilonova.db import ownership
 from kilonova.flow.log import Journal
 from kilonova.flow.wake import Doorbell
 from kilonova.flow.worker import ControlWorkers, LocalSeam
@@ -80,9 +79,8 @@ class Cloud:
 
     def start(self) -> None:
         config = self.config
-        self.database = statedir.open_database(config)
+        self.database = statedir.open_database(config, self.known["id"])
         self._ending.callback(self.database.close)
-        ownership.claim(self.database, self.known["id"])
         stores = self._make_stores()
         doorbell = Doorbell()
         node = self.known["id"]

@@ -140,17 +140,20 @@ def _entry(cloud: dict[str, Any], user: str, password: str) -> dict[str, Any]:
     return {"auth": auth, "region_name": cloud["region"], "interface": "public", "identity_api_version": 3}
 
 
-def open_database(config: Config) -> "Database":
-    """At this version's schema. A new SQLite file is its owner's alone, and so are the files SQLite puts beside it."""
+def open_database(config: Config, cloud_id: str) -> "Database":
+    """At this version's schema, and that cloud's. A new SQLite file is its owner's alone, and so are those beside it."""
     from sqlalchemy.exc import ArgumentError, DatabaseError
 
+    from kilonova.db import ownership
     from kilonova.db.engine import Database
 
     if not config.database_url:
         os.close(os.open(config.sqlite_file, os.O_RDWR | os.O_CREAT, 0o600))
     try:
         database = Database(config.url_of_database)
+        ownership.check(database, cloud_id)
         database.migrate()
+        ownership.claim(database, cloud_id)
     except (ArgumentError, DatabaseError) as error:
         why = str(getattr(error, "orig", None) or error).strip()
         raise KilonovaError(

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from clouds import BIN, RunningCloud
 
-from kilonova.db import ownership
+from kilonova.db import migrate, ownership
 from kilonova.db.engine import Database
 from kilonova.identity.tables import REVISION
 from kilonova.model.ids import new_id
@@ -90,16 +90,19 @@ def test_a_database_that_cannot_be_used(tmp_path: Path, url: str) -> None:
 
 
 def test_another_clouds_database(tmp_path: Path, database: Database) -> None:
-    """Here one that has only just been claimed: nothing else of it is touched."""
+    """Here one that has only just been claimed: nothing else of it is touched. Its cloud may be of an older version."""
     owner = new_id()
     ownership.claim(database, owner)
     ownership.claim(database, owner)
+    older = migrate.VERSION.update().values(version_num="0028")
+    database.write(lambda tx: tx.execute(older))
     url = database.engine.url.render_as_string(hide_password=False)
     code, text = run("up", "--virt", "fake", "--state", tmp_path / "cloud", "--port", 0, "--database", url)
     assert code == 1
     assert f"the database is that of the cloud {owner}" in text
     assert "--database that is empty" in text
     assert not database.read(lambda tx: tx.all(sa.select(REVISION)))
+    assert database.read(lambda tx: tx.scalar(sa.select(migrate.VERSION))) == "0028"
 
 
 def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:

@@ -16,6 +16,14 @@ OWNER = sa.Table(
 )
 
 
+def check(database: Database, cloud_id: str) -> None:
+    """KilonovaError when it is another cloud's. Asked before the schema is brought to this version: what runs on it may be
+    of an older one."""
+    with database.engine.connect() as connection:
+        if sa.inspect(connection).has_table(OWNER.name):
+            _refuse(connection.execute(sa.select(OWNER.c.cloud_id)).scalar(), cloud_id)
+
+
 def claim(database: Database, cloud_id: str) -> None:
     """Make it that cloud's, if it is nobody's: a new one, or one from before this was written down. KilonovaError when it is
     another's."""
@@ -24,8 +32,11 @@ def claim(database: Database, cloud_id: str) -> None:
         insert_new(tx.connection, OWNER, {"row": 1, "cloud_id": cloud_id})
         return str(tx.scalar(sa.select(OWNER.c.cloud_id)))
 
-    owner = database.write(take)
-    if owner != cloud_id:
+    _refuse(database.write(take), cloud_id)
+
+
+def _refuse(owner: str | None, cloud_id: str) -> None:
+    if owner not in (None, cloud_id):
         raise KilonovaError(
             f"the database is that of the cloud {owner}, and this state directory's is {cloud_id}: its passwords and keys "
             "open nothing there. Name the --state of that cloud, or a --database that is empty"
