@@ -1,5 +1,6 @@
 """A request's body as a plain iterator of bytes, for a handler that runs in a worker thread."""
 
+import asyncio
 import threading
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ import anyio.from_thread
 from anyio import CancelScope, CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 
-from kilonova.model.errors import BadRequest, TooManyRequests
+from kilonova.model.errors import BadRequest, TooManyRequests, Unavailable
 
 RETRY_AFTER = 30  # seconds
 
@@ -32,16 +33,20 @@ async def pieces(parts: Iterator[bytes], limiter: CapacityLimiter) -> AsyncItera
 
 class ByteStream:
     """Iterate once. Raises BadRequest when the client goes away before the end, or stops sending: of one that has lost its
-    network, nothing tells more."""
+    network, nothing tells more. Unavailable when the cloud stops before."""
 
     PATIENCE, LEAST = 60.0, 64 << 10  # seconds of waiting for so many bytes
 
     def __init__(self, request: Request) -> None:
         self._parts = request.stream()
 
-    async def _next(self, seconds: float) -> bytes:
-        with anyio.fail_after(seconds):
-            return await self._parts.__anext__()
+    async def _next(self, seconds: float) -> bytes | None:
+        """None where the server ends: it would log whatever is raised then."""
+        try:
+            with anyio.fail_after(seconds):
+                return await self._parts.__anext__()
+        except asyncio.CancelledError:
+            return None
 
     def __iter__(self) -> Iterator[bytes]:
         left, owed = self.PATIENCE, self.LEAST
@@ -55,6 +60,8 @@ class ByteStream:
                 raise BadRequest("The client went away before the end of the data.") from error
             except TimeoutError as error:
                 raise BadRequest(f"Fewer than {self.LEAST} bytes of the data came in {self.PATIENCE:g} seconds.") from error
+            if part is None:
+                raise Unavailable("This cloud stops before all of the data has come.")
             left, owed = left - (time.monotonic() - since), owed - len(part)
             if owed <= 0:
                 left, owed = self.PATIENCE, self.LEAST
