@@ -92,3 +92,11 @@ def test_its_threads_fit_into_its_memory(tmp_path: Path, monkeypatch: pytest.Mon
         confined.convert(source, "qcow2", tmp_path / name, 64 * MIB)
         assert (tmp_path / name).stat().st_size == 64 * MIB
         (tmp_path / name).unlink()
+
+
+def test_a_program_that_it_is_started_by_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "image"
+    one_cluster_many_times(source, 1, 4096)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostError, match="unshare is not installed on this host"):
+        confined.info(source, "qcow2")

@@ -94,7 +94,7 @@ def run(
                 pass_fds=apart.fds if apart else (),
             )
         except FileNotFoundError as error:
-            raise HostError(f"{argv[0]} is not installed on this host") from error
+            raise HostError(f"{command[0]} is not installed on this host") from error
         except subprocess.TimeoutExpired as error:
             raise HostError(f"{' '.join(argv)} did not end in {timeout:g} s") from error
         if done.returncode:
