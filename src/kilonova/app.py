@@ -79,7 +79,7 @@ class Cloud:
 
     def start(self) -> None:
         config = self.config
-        self.database = statedir.open_database(config, self.known["id"])
+        self.database = statedir.open_database(config, self.known)
         self._ending.callback(self.database.close)
         stores = self._make_stores()
         doorbell = Doorbell()

@@ -140,8 +140,8 @@ def _entry(cloud: dict[str, Any], user: str, password: str) -> dict[str, Any]:
     return {"auth": auth, "region_name": cloud["region"], "interface": "public", "identity_api_version": 3}
 
 
-def open_database(config: Config, cloud_id: str) -> "Database":
-    """At this version's schema, and that cloud's. A new SQLite file is its owner's alone, and so are those beside it."""
+def open_database(config: Config, cloud: Mapping[str, Any]) -> "Database":
+    """At this version's schema, and the cloud's. A new SQLite file is its owner's alone, and so are those beside it."""
     from sqlalchemy.exc import ArgumentError, DatabaseError
 
     from kilonova.db import ownership
@@ -151,9 +151,9 @@ def open_database(config: Config, cloud_id: str) -> "Database":
         os.close(os.open(config.sqlite_file, os.O_RDWR | os.O_CREAT, 0o600))
     try:
         database = Database(config.url_of_database)
-        ownership.check(database, cloud_id)
+        ownership.check(database, cloud["id"], new=bool(config.database_url) and "url" not in cloud)
         database.migrate()
-        ownership.claim(database, cloud_id)
+        ownership.claim(database, cloud["id"])
     except (ArgumentError, DatabaseError) as error:
         why = str(getattr(error, "orig", None) or error).strip()
         raise KilonovaError(

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from clouds import BIN, RunningCloud
 
 from kilonova.db import migrate, ownership
-from kilonova.db.engine import Database
-from kilonova.identity.tables import REVISION
+from kilonova.db.engine import Database, Tx
+from kilonova.identity.tables import REVISION, USERS
 from kilonova.model.ids import new_id
 
 
@@ -103,6 +103,23 @@ def test_another_clouds_database(tmp_path: Path, database: Database) -> None:
     assert "--database that is empty" in text
     assert not database.read(lambda tx: tx.all(sa.select(REVISION)))
     assert database.read(lambda tx: tx.scalar(sa.select(migrate.VERSION))) == "0028"
+
+
+def test_an_older_clouds_database(tmp_path: Path, database: Database) -> None:
+    """One from before a database knew whose it was: it is not a new cloud's, which would shut out its own."""
+    user = USERS.insert().values(id="a", domain_id="default", name="admin")
+
+    def make_older(tx: Tx) -> None:
+        tx.execute(user)
+        tx.execute(sa.schema.DropTable(ownership.OWNER))
+        tx.execute(migrate.VERSION.update().values(version_num="0027"))
+
+    database.write(make_older)
+    url = database.engine.url.render_as_string(hide_password=False)
+    code, text = run("up", "--virt", "fake", "--state", tmp_path / "cloud", "--port", 0, "--database", url)
+    assert code == 1
+    assert "the database is that of the cloud of an older version that made it" in text
+    assert database.read(lambda tx: tx.scalar(sa.select(migrate.VERSION))) == "0027"
 
 
 def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:

@@ -15,13 +15,20 @@ OWNER = sa.Table(
     sa.Column("cloud_id", sa.String(36), nullable=False),
 )
 
+SEEDED = sa.table("identity_users")  # each cloud's database has some
 
-def check(database: Database, cloud_id: str) -> None:
-    """KilonovaError when it is another cloud's. Asked before the schema is brought to this version: what runs on it may be
-    of an older one."""
+
+def check(database: Database, cloud_id: str, *, new: bool) -> None:
+    """KilonovaError when it is another cloud's; for a `new` one, also when it is that of one from before this was written
+    down. Asked before the schema is brought to this version: what runs on it may be of an older one."""
     with database.engine.connect() as connection:
-        if sa.inspect(connection).has_table(OWNER.name):
-            _refuse(connection.execute(sa.select(OWNER.c.cloud_id)).scalar(), cloud_id)
+        tables, owner = sa.inspect(connection), None
+        if tables.has_table(OWNER.name):
+            owner = connection.execute(sa.select(OWNER.c.cloud_id)).scalar()
+        if owner is None and new and tables.has_table(SEEDED.name):
+            used = connection.execute(sa.select(sa.literal(True)).select_from(SEEDED).limit(1)).scalar()
+            owner = "of an older version that made it" if used else None
+    _refuse(owner, cloud_id)
 
 
 def claim(database: Database, cloud_id: str) -> None:
