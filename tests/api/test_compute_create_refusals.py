@@ -66,7 +66,8 @@ def test_a_protection_that_no_host_has_is_refused(nova: Nova) -> None:
         assert nova.post("/flavors/7/os-extra_specs", {"extra_specs": {name: value}}, ADMIN).status_code == 200
         refused(nova, 400, f"Invalid flavor. Error: the flavor's extra spec {name} is '{value}', and no host", flavorRef="7")
         assert nova.delete(f"/flavors/7/os-extra_specs/{name}", ADMIN).status_code == 200
-    off = nova.add_image(properties={"hw_mem_encryption": "False", "os_secure_boot": "optional"})
+    none = {"hw_mem_encryption": "False", "hw_ephemeral_encryption": "n", "os_secure_boot": "optional"}
+    off = nova.add_image(properties=none)
     assert nova.create(imageRef=off, flavorRef="7").status_code == 202
 
 

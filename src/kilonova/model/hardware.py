@@ -28,7 +28,7 @@ CHOICES = {
 MACHINES = ("pc", "q35")
 # A guest that was to have one of these and goes without, unseen, is worse than none. As extra specs: hw:tpm_version …
 PROTECTIONS = ("hw_mem_encryption", "hw_ephemeral_encryption", "hw_tpm_version", "os_secure_boot")
-UNPROTECTED = ("", "false", "0", "no", "off", "optional", "disabled")  # values of theirs that ask for nothing
+UNPROTECTED = ("", "false", "f", "0", "no", "n", "off", "optional", "disabled")  # values of theirs that ask for nothing
 # All that Nova knows (`nova/objects/image_meta.py`: ImageMetaProps, and the names of before), in words of a line.
 _KNOWN = """
 hw_architecture hw_emulation_architecture hw_auto_disk_config hw_boot_menu hw_cdrom_bus hw_cpu_cores hw_cpu_sockets
