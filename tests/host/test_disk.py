@@ -407,3 +407,36 @@ def test_images_are_fetched_before_a_server_asks(layout: Layout, glance: Glance,
     fetcher.add(another(glance, tmp_path, "later"))  # its thread had come to its end
     wait_until(lambda: layout.base("later").exists())
     assert len(glance.fetched) == 4
+
+
+def test_an_image_that_comes_and_goes_leaves_no_lock_file(
+    layout: Layout, glance: Glance, image: ImageSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers ask for it while it is evicted again and again: each finds it whole, and it is fetched by one at a time."""
+    monkeypatch.setattr(cache, "YOUNGEST", -1.0)
+    fetching, most, errors = 0, 0, list[BaseException]()
+
+    def fetch(image_id: str, path: Path) -> None:
+        nonlocal fetching, most
+        fetching += 1
+        most = max(most, fetching)
+        glance.fetch(image_id, path)
+        fetching -= 1
+
+    def ask() -> None:
+        try:
+            for _ in range(20):
+                ensure_base(image, layout, fetch)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        cache.evict(layout, cache.Limits(age=0.0))
+    cache.evict(layout, cache.Limits(age=0.0))
+    assert (errors, most) == ([], 1)
+    assert len(glance.fetched) > 1
+    assert cached(layout) == []
+    assert list((layout.base_dir / "locks").iterdir()) == []

@@ -4,19 +4,18 @@
 `HostSeam`, which an agent on another host will speak over HTTPS.
 """
 
-import fcntl
 import logging
-import os
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import sqlalchemy as sa
 
+from kilonova.filelock import held
 from kilonova.flow.log import LEASE, Journal, Stale
 from kilonova.flow.step import CONTROL, HostWork, Outcome
 from kilonova.model.errors import Cancelled, Later
@@ -157,7 +156,7 @@ def host_turn(seam: HostSeam, host: str, run_verb: Verb, locks: Path, nudge: Cal
     if work is None:
         return False
     try:
-        with beating(seam, work.token) as cancelled, server_lock(locks, work.subject_id):
+        with beating(seam, work.token) as cancelled, held(locks / work.subject_id):
             # A stalled worker never acts beside its successor: the token is looked at under the lock, by `holds` before
             # the first step, by `record` before each further one.
             going_on = seam.holds(work.token)
@@ -211,29 +210,3 @@ def beating(seam: HostSeam, token: str) -> Iterator[Callable[[], bool]]:
         yield cancelled
     finally:
         ended.set()
-
-
-@contextmanager
-def server_lock(locks: Path, server_id: str) -> Iterator[None]:
-    """One worker at a time acts on a server, whichever process it belongs to. The file goes with its lock.
-
-    Who waited for a file that its holder then removed has locked nothing, and tries again.
-    """
-    path = locks / server_id
-    while True:
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(file, path):
-                continue
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_at(file: IO[str], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

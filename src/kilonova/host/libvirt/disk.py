@@ -4,7 +4,6 @@ Nova: `_create_image`, `nova/virt/images.py` (fetch_to_raw), `nova/virt/libvirt/
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import mmap
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from kilonova.filelock import held
 from kilonova.host import confined
 from kilonova.host.calls import outside, run
 from kilonova.host.libvirt.configdrive import write_config_drive
@@ -270,11 +270,10 @@ def _appearing(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(layout: Layout, name: str) -> Iterator[None]:
-    """One process and one thread at a time makes a cache entry; the kernel lets go when its holder dies."""
+    """One process and one thread at a time makes a cache entry, or removes it."""
     locks = layout.base_dir / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    with (locks / name).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with held(locks / name):
         yield
 
 
