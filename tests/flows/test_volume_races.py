@@ -11,6 +11,7 @@ from volume_stories import ask, made, rows, the, volume
 
 from kilonova.compute import block_devices
 from kilonova.db.engine import Tx
+from kilonova.model.errors import Later
 from kilonova.volume import quotas, types
 
 Story = Callable[[HandCloud], Any]  # → two requests, (method, path, body) each
@@ -148,3 +149,32 @@ def test_a_shared_volume_goes_with_the_last_of_its_servers(cloud: HandCloud, mon
     others[0].join(20)
     cloud.run()
     assert rows(cloud, "volume") == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind", "source"), [("create_snapshot", "snapshot", "volume_id"), ("create_volume", "volume", "source_volid")]
+)
+def test_a_volume_grows_once_the_copies_under_way_are_made(
+    cloud: HandCloud, monkeypatch: pytest.MonkeyPatch, verb: str, kind: str, source: str
+) -> None:
+    """A copy of a disk that grows has not the size that its row says, and QEMU refuses to resize what it copies."""
+    id, order, copy, extend = volume(cloud), list[str](), getattr(cloud.host, verb), cloud.host.extend_volume
+
+    def copying(work: Any) -> Any:
+        order.append("begun" if not order else "made")
+        if len(order) == 1:
+            assert ask(cloud, "POST", f"/volumes/{id}/action", {"os-extend": {"new_size": 2}}).status_code == 202
+            raise Later(1.0)
+        return copy(work)
+
+    def extending(work: Any) -> Any:
+        order.append("extended")
+        return extend(work)
+
+    monkeypatch.setattr(cloud.host, verb, copying)
+    monkeypatch.setattr(cloud.host, "extend_volume", extending)
+    made(cloud, kind, {source: id})
+    cloud.run()
+    assert order == ["begun", "made", "extended"]
+    assert the(cloud, "volume", id)["size"] == 2
+    assert [each["status"] for each in (*rows(cloud, "volume"), *rows(cloud, kind))].count("available") >= 2

@@ -9,7 +9,7 @@ from kilonova.flow.step import CONTROL, HOST, Flow, Running, Step
 from kilonova.host.contract import Host
 from kilonova.model.errors import Later
 from kilonova.volume import messages, moves, scheduler, states
-from kilonova.volume.tables import BACKUPS, VOLUMES
+from kilonova.volume.tables import BACKUPS, SNAPSHOTS, VOLUMES
 
 CREATING, DELETING, EXTENDING, UPLOADING = "creating", "deleting", "extending", "uploading"
 DOWNLOADING, REVERTING, RESTORING, RETYPING = "downloading", "reverting", "restoring-backup", "retyping"
@@ -62,11 +62,15 @@ def mark_deleting(tx: Tx, flow: Running) -> Any:
 
 def wait_for_copies(tx: Tx, flow: Running) -> Any:
     """What is being made from it, or backed up, reads it until it is made; its snapshots go before it."""
-    copies = (VOLUMES.c.source_volid == flow.subject_id) & (VOLUMES.c.status == CREATING)
-    backups = (BACKUPS.c.volume_id == flow.subject_id) & (BACKUPS.c.status == CREATING)
-    readers = (sa.select(VOLUMES.c.id).where(copies).limit(1), sa.select(BACKUPS.c.id).where(backups).limit(1))
-    if any(tx.scalar(query) for query in readers) or states.has_snapshots(tx, flow.subject_id):
+    if _is_read(tx, flow.subject_id) or states.has_snapshots(tx, flow.subject_id):
         raise Later(1.0)
+
+
+def _is_read(tx: Tx, volume_id: str) -> bool:
+    copies = (VOLUMES.c.source_volid == volume_id) & (VOLUMES.c.status == CREATING)
+    backups = (BACKUPS.c.volume_id == volume_id) & (BACKUPS.c.status == CREATING)
+    readers = (sa.select(VOLUMES.c.id).where(copies).limit(1), sa.select(BACKUPS.c.id).where(backups).limit(1))
+    return any(tx.scalar(query) for query in readers)
 
 
 def set_deleted(tx: Tx, flow: Running) -> Any:
@@ -88,6 +92,13 @@ def settle(tx: Tx, flow: Running) -> Any:
     states.settle(tx, flow.subject_id)
 
 
+def wait_for_readers(tx: Tx, flow: Running) -> Any:
+    """A copy under way has the size that its row says, and QEMU resizes no disk that it copies."""
+    snapshots = (SNAPSHOTS.c.volume_id == flow.subject_id) & (SNAPSHOTS.c.status == CREATING)
+    if _is_read(tx, flow.subject_id) or tx.scalar(sa.select(SNAPSHOTS.c.id).where(snapshots).limit(1)):
+        raise Later(1.0)
+
+
 def set_extended(tx: Tx, flow: Running) -> Any:
     states.settle(tx, flow.subject_id, size=flow.data["size_gb"], new_size=None)
 
@@ -101,6 +112,7 @@ def extend_failed(tx: Tx, flow: Running, error: str, details: str) -> None:
 EXTEND_VOLUME = Flow(
     "extend_volume",
     (
+        Step(wait_for_readers,   None, CONTROL, EXTENDING, deadline=24 * 3600.0),
         Step(Host.extend_volume, None, HOST,    EXTENDING),
         Step(set_extended,       None, CONTROL, None),
     ),
