@@ -425,8 +425,9 @@ def test_an_image_that_comes_and_goes_leaves_no_lock_file(
 
     def ask() -> None:
         try:
-            for _ in range(20):
+            while len(glance.fetched) < 20:
                 ensure_base(image, layout, fetch)
+                time.sleep(0.001)  # let the one that evicts have a turn
         except BaseException as error:
             errors.append(error)
 
@@ -437,6 +438,5 @@ def test_an_image_that_comes_and_goes_leaves_no_lock_file(
         cache.evict(layout, cache.Limits(age=0.0))
     cache.evict(layout, cache.Limits(age=0.0))
     assert (errors, most) == ([], 1)
-    assert len(glance.fetched) > 1
     assert cached(layout) == []
     assert list((layout.base_dir / "locks").iterdir()) == []
