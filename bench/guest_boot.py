@@ -32,7 +32,8 @@ class Boots:
         made = cloud.http.post("/network/v2.0/security-groups", json=group).json()["security_group"]["id"]
         rule = {"security_group_id": made, "direction": "ingress", "protocol": "tcp", "ethertype": "IPv4"}
         cloud.http.post("/network/v2.0/security-group-rules", json={"security_group_rule": rule}).raise_for_status()
-        parts = {"kernel_id": self._image("vmlinuz", "aki"), "ramdisk_id": self._image("initrd.img", "ari")}
+        parts = {"kernel_id": self._image("vmlinuz", "aki"), "ramdisk_id": self._image("initrd.img", "ari"),
+                 "os_command_line": (BUILD / "cmdline").read_text().strip()}  # fmt: skip
         self.images = {
             "from_its_disk": cloud.json["images"]["kilonova-guest"]["id"],
             "with_its_kernel_given": self._image("guest.qcow2", "qcow2", **parts),

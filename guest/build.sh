@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds a small bootable guest out of Debian packages, without root and without mounting anything:
-#   guest/build.sh build   build/guest.qcow2 (BIOS boot), build/vmlinuz and build/initrd.img (the cloud kernel, to boot
-#                          the same disk directly)
+#   guest/build.sh build   build/guest.qcow2 (BIOS boot), build/vmlinuz, build/initrd.img and build/cmdline (the cloud
+#                          kernel and its line, to boot the same disk directly)
 #   guest/build.sh clean   removes them, and the downloaded packages
 # Does nothing when guest/ is as it was at the last build. Needs: apt-get, dpkg-deb, mtools, syslinux,
 # syslinux-common, e2fsprogs, fakeroot, cpio, fdisk (sfdisk), qemu-utils, kmod, openssl, gcc, libc6-dev, binutils.
@@ -48,7 +48,7 @@ stamp() { # of all that decides the result
 }
 
 up_to_date() {
-    [ -s "$OUT/guest.qcow2" ] && [ -s "$OUT/vmlinuz" ] && [ -s "$OUT/initrd.img" ] &&
+    [ -s "$OUT/guest.qcow2" ] && [ -s "$OUT/vmlinuz" ] && [ -s "$OUT/initrd.img" ] && [ -s "$OUT/cmdline" ] &&
         [ "$(cat "$STAMP" 2>/dev/null)" = "$(stamp)" ]
 }
 
@@ -275,17 +275,18 @@ build() {
     make_initramfs "$CLOUD" "$WORK/initrd.img"
     make_initramfs "$FULL" "$WORK/initrd-full.img"
     cp "$WORK/pool/boot/vmlinuz-$CLOUD" "$WORK/vmlinuz"
+    echo "$CMDLINE" >"$WORK/cmdline"
     pack_root
     make_disk
-    chmod 644 "$WORK"/{vmlinuz,initrd.img,guest.qcow2}
+    chmod 644 "$WORK"/{vmlinuz,initrd.img,cmdline,guest.qcow2}
     # Each file appears whole; a cloud that has the old image open keeps it.
-    mv "$WORK"/{vmlinuz,initrd.img,guest.qcow2} "$OUT/"
+    mv "$WORK"/{vmlinuz,initrd.img,cmdline,guest.qcow2} "$OUT/"
     echo "$stamp" >"$STAMP"
     ls -l "$OUT"/{guest.qcow2,vmlinuz,initrd.img} >&2
 }
 
 case ${1:-} in
 build) build ;;
-clean) rm -rf "$OUT"/{guest.qcow2,vmlinuz,initrd.img,guest.stamp,guest.lock,guest-debs,guest-work.*} ;;
+clean) rm -rf "$OUT"/{guest.qcow2,vmlinuz,initrd.img,cmdline,guest.stamp,guest.lock,guest-debs,guest-work.*} ;;
 *) fail "usage: guest/build.sh build|clean" ;;
 esac
